@@ -1,0 +1,48 @@
+# One line a target; `make` alone prints this help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# TORCH=cpu takes PyTorch's smaller builds without CUDA, where their download site is reachable.
+TORCH ?=
+TORCH_INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: help install demo test test-fast check format bench proto clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## make .venv with everything (TORCH=cpu: without CUDA)
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): some minutes, several GB (README, 'Install')"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -e ".[dev]"
+	@$(BIN)/python -m simulations activation $(VENV)
+	@touch $@
+
+demo: install  ## train four sites that share no photo, morph two people, write runs/demo
+	@$(BIN)/python -m simulations demo
+
+test: install  ## the whole test suite, with one Ray simulation and one real TLS federation
+	@$(BIN)/python -m pytest
+
+test-fast: install  ## the tests that take no more than a moment each
+	@$(BIN)/python -m pytest -m "not slow"
+
+check: install  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy facemorph_core client server simulations
+	@$(BIN)/lint-imports
+
+format: install  ## format and sort imports in place
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+proto: install  ## make the gRPC stubs of the hub anew from its .proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
+
+clean:  ## remove what tools cached; runs and .venv stay
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""The Flower ClientApp: what runs at a site that holds photos."""

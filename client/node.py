@@ -1,0 +1,75 @@
+"""Where this node keeps its things: its shard of faces and what must last between rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+
+from facemorph_core.config import RunConfig
+from facemorph_core.errors import ShardError
+from facemorph_core.shards.cache import cache_dir, shard_for
+from facemorph_core.shards.partition import site_view
+from facemorph_core.shards.shard import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A data-holding node. Both folders are on this machine and never leave it."""
+
+    name: str
+    """What others may call this site."""
+    shard: Shard
+    state: Path
+    """What lasts across runs: the privacy ledger of these photos."""
+    run_state: Path
+    """What lasts across the rounds of one run: the discriminator."""
+
+    @classmethod
+    def of(cls, context: Context, config: RunConfig, *, run_id: str) -> Site:
+        """The site that this node is: its ``--node-config``, or its part of a simulation.
+
+        Raises:
+            ShardError: if the node's settings name no usable shard.
+        """
+        settings = context.node_config
+        if "data-dir" in settings:
+            data = _absolute(settings["data-dir"], "data-dir")
+            state = _absolute(settings.get("state-dir", f"{data}.state"), "state-dir")
+            name = str(settings.get("site", f"site-{context.node_id}"))
+            site = cls(name, Shard.open(data), state, state / run_id)
+        elif "partition-id" in settings:
+            number, sites = int(settings["partition-id"]), int(settings["num-partitions"])
+            base = shard_for(config.data, seed=config.seed)
+            view = site_view(base, config.data, site=number, sites=sites, seed=config.seed)
+            # A simulated site lives as long as its run: the ledger starts with the run too.
+            state = cache_dir() / "simulations" / run_id / view.path.name
+            site = cls(state.name, view, state, state)
+        else:
+            raise ShardError(
+                "this node was given no shard",
+                hint="start it with --node-config 'data-dir=\"/absolute/path/of/the/shard\"'",
+            )
+        site.run_state.mkdir(parents=True, exist_ok=True)
+        return site
+
+    @property
+    def ledger(self) -> Path:
+        """What was released about this site's photos, over all runs."""
+        return self.state / "privacy.jsonl"
+
+    @property
+    def discriminator(self) -> Path:
+        """The discriminator of this run; it is trained here and stays here."""
+        return self.run_state / "discriminator.safetensors"
+
+
+def _absolute(value: object, setting: str) -> Path:
+    path = Path(str(value))
+    if not path.is_absolute():
+        raise ShardError(
+            f"{setting} must be an absolute path (got {value!r})",
+            hint="a node's working directory is not the operator's",
+        )
+    return path

@@ -1,0 +1,121 @@
+"""One local round as a function: weights in, weights and a report out. No Flower types."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from client.node import Site
+from facemorph_core.config import RunConfig
+from facemorph_core.config.schema import VAEGANConfig
+from facemorph_core.errors import FederationError
+from facemorph_core.federated import (
+    Refusal,
+    RoundReport,
+    ScoreSums,
+    load_shared_weights,
+    shared_weights,
+)
+from facemorph_core.federated.refusal import Refused
+from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
+from facemorph_core.training.private import train_privately
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRequest:
+    """What the server asks for."""
+
+    weights: Mapping[str, Tensor]
+    round: int
+    """1 is the first."""
+    run_id: str
+    """Names the run's folder at the site: hexadecimal digits only."""
+    proximal_mu: float
+    """Weight of FedProx's term; 0 without."""
+
+    @classmethod
+    def parse(cls, sent: Mapping[str, object], weights: Mapping[str, Tensor]) -> RoundRequest:
+        """Read the server's message; a run id that could be a path is refused."""
+        run_id, number, mu = sent.get("run-id"), sent.get("server-round"), sent.get("proximal-mu")
+        if not (isinstance(run_id, str) and re.fullmatch(r"[0-9a-f]{8,64}", run_id)):
+            raise FederationError(f"the server sent an unusable run id ({run_id!r})")
+        if not isinstance(number, int) or number < 1:
+            raise FederationError(f"the server sent an unusable round number ({number!r})")
+        return cls(weights, number, run_id, float(mu) if isinstance(mu, int | float) else 0.0)
+
+
+def train_round(
+    request: RoundRequest, site: Site, config: RunConfig
+) -> tuple[dict[str, Tensor], RoundReport]:
+    """Train the global model on the site's faces: the weights that leave, and their report."""
+    model = received_model(request, config)
+    rounds = config.federation.rounds
+    epochs = config.federation.local_epochs
+    progress = (request.round - 1) / rounds, request.round / rounds
+    seed = stream_seed(config.seed, site.name, request.round)
+    if config.privacy is not None:
+        outcome = train_privately(
+            model,
+            site.shard,
+            config,
+            epochs=epochs,
+            progress=progress,
+            seed=seed,
+            ledger=site.ledger,
+        )
+    else:
+        rival = discriminator_at(site, config)
+        outcome = train_epochs(
+            model,
+            site.shard,
+            config,
+            epochs=epochs,
+            progress=progress,
+            seed=seed,
+            discriminator=rival,
+            proximal_mu=request.proximal_mu,
+        )
+        if rival is not None:
+            rival.save(site.discriminator)
+    return shared_weights(model), RoundReport(outcome.examples, outcome.metrics)
+
+
+def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> ScoreSums:
+    """Sums of the global model's scores over the faces that the site does not train on."""
+    if len(site.shard.rows("val")) == 0:
+        raise Refused(Refusal.NOTHING_TO_SCORE, Refusal.NOTHING_TO_SCORE.sentence)
+    sums = evaluate_shard(
+        received_model(request, config),
+        site.shard,
+        "val",
+        config,
+        max_faces=config.evaluation.max_faces,
+    )
+    return ScoreSums(int(sums.pop("examples")), sums)
+
+
+def received_model(request: RoundRequest, config: RunConfig) -> Autoencoder:
+    """The model of this site's own config with the weights that came; others are refused."""
+    model = build_model(config.model)
+    load_shared_weights(model, request.weights)
+    return model
+
+
+def discriminator_at(site: Site, config: RunConfig) -> DiscriminatorState | None:
+    """The discriminator as the last round left it at this site, or None for other models."""
+    if not isinstance(config.model, VAEGANConfig):
+        return None
+    if site.discriminator.exists():
+        return DiscriminatorState.load(site.discriminator, config)
+    return DiscriminatorState.fresh(config, seed=stream_seed(config.seed, site.name, 0))
+
+
+def stream_seed(seed: int, site: str, round_number: int) -> int:
+    """A seed of its own for each site and round; a repeated round repeats its numbers."""
+    text = f"{seed}/{site}/{round_number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])

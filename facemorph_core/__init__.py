@@ -1,0 +1,52 @@
+"""Face autoencoders trained across sites that keep their photos, and a morph tool on top.
+
+Importing this package is cheap: what a name needs is imported when the name is first used.
+
+Example:
+    >>> import facemorph_core
+    >>> sequence = facemorph_core.morph("anna.jpg", "ben.jpg", steps=21)  # doctest: +SKIP
+    >>> sequence.save("anna-ben.gif")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from facemorph_core.bundle.read import open_bundle
+    from facemorph_core.errors import FaceMorphError
+    from facemorph_core.morphing.engine import MorphSequence, generate_morph_sequence, morph
+
+    __version__: str
+
+__all__ = [
+    "FaceMorphError",
+    "MorphSequence",
+    "__version__",
+    "generate_morph_sequence",
+    "morph",
+    "open_bundle",
+]
+
+_HOMES = {
+    "FaceMorphError": "facemorph_core.errors",
+    "MorphSequence": "facemorph_core.morphing.engine",
+    "generate_morph_sequence": "facemorph_core.morphing.engine",
+    "morph": "facemorph_core.morphing.engine",
+    "open_bundle": "facemorph_core.bundle.read",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("facemorph-core")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,78 @@
+"""What a bundle says about itself: `manifest.json`, checked when written and when read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+ENCODER, DECODER, CARD, TEST_VECTOR = "encoder.onnx", "decoder.onnx", "card.md", "testvector.npz"
+MEMBERS = (ENCODER, DECODER, CARD, TEST_VECTOR)
+"""Every member beside the manifest, in the order of the file."""
+
+NOT_PRIVATE = (
+    "trained without differential privacy: the released weights carry no guarantee about how "
+    "much they reveal of a single training photo"
+)
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Framing(_Part):
+    """The canonical frame, in its own pixels; the model sees it scaled to ``image_size``."""
+
+    size: Annotated[int, Field(ge=1)] = 128
+    """Side of the frame, pixels."""
+    eye_distance: Annotated[float, Field(gt=0)] = 36.0
+    """Distance of the eye centres of the mean shape, pixels."""
+    eye_centre: tuple[float, float] = (63.5, 59.5)
+    """Point (x, y) halfway between the eyes, pixels, origin at the centre of the first pixel."""
+    landmarks: str = "dlib68"
+    """The points that the fit goes through."""
+
+
+class Member(_Part):
+    """Size and digest of one member."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+class Manifest(_Part):
+    """Everything a reader needs before touching a weight."""
+
+    format_version: Literal[1] = 1
+    kind: Literal["ae", "vae", "vaegan"]
+    """Kind of autoencoder, as in the config."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    latent_dim: Annotated[int, Field(ge=1, le=65536)]
+    """Numbers in the code of a face."""
+    image_size: Annotated[int, Field(ge=8, le=4096)]
+    """Side of the images that go in and come out, pixels."""
+    geometry: Literal["plain"] = "plain"
+    """plain: the code describes the frame as it is."""
+    framing: Framing = Framing()
+    precision: Literal["float16", "float32"]
+    """How the weights are stored; they are computed with as float32."""
+    training: dict[str, JsonValue]
+    """Rounds, sites, examples and what else the trainer had to say."""
+    metrics: dict[str, JsonValue]
+    """Figures of this very model, by name."""
+    privacy: dict[str, JsonValue] | str
+    """What was released and under which guarantee; a sentence where there is none."""
+    created: datetime
+    """UTC."""
+    core_version: str
+    config: dict[str, JsonValue]
+    """The resolved config of the run."""
+    members: dict[str, Member] = {}
+    """Every other member of the file."""

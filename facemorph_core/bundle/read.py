@@ -1,0 +1,244 @@
+"""Opening a bundle: everything is verified before a weight is used, and nothing is unpickled.
+
+Pixels are (n, S, S, 3) uint8 RGB, codes are (n, D) float32; the model's own units, (n, 3, S, S)
+floats in [-1, 1], do not leave this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from facemorph_core.bundle.archive import MAX_BYTES, NotCanonical, unpack
+from facemorph_core.bundle.manifest import (
+    CARD,
+    DECODER,
+    ENCODER,
+    FORMAT_VERSION,
+    MANIFEST,
+    MEMBERS,
+    TEST_VECTOR,
+    Manifest,
+)
+from facemorph_core.bundle.reference import (
+    CODE_TOLERANCE,
+    PIXEL_TOLERANCE,
+    Reference,
+    unpack_reference,
+)
+from facemorph_core.errors import BundleError
+
+CHUNK = 16  # images a pass: bounds the memory of a long morph
+MAX_THREADS = 4  # more hardly helps a net of this size
+MAX_MANIFEST = 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model. The networks are loaded when they are first needed."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the file."""
+    members: Mapping[str, memoryview] = field(repr=False)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, S, S, 3) uint8 -> codes (n, D), for S the bundle's image size."""
+        size = self.manifest.image_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels must be uint8 (n, {size}, {size}, 3), got {pixels.shape}")
+        return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)
+
+    def decode(self, z: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Codes (n, D) -> (n, S, S, 3) uint8."""
+        if z.ndim != 2 or z.shape[1] != self.manifest.latent_dim:
+            raise ValueError(f"codes must be (n, {self.manifest.latent_dim}), got {z.shape}")
+        codes = z.astype(np.float32)
+        return self._chunked(lambda part: from_model(self._run(DECODER, part)), codes)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """All weights under their state-dict names, for training to start from."""
+        from facemorph_core.bundle.graph import read_weights
+
+        return {**read_weights(self._graph(ENCODER)), **read_weights(self._graph(DECODER))}
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return bytes(self.members[CARD]).decode()
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The test vector."""
+        sizes = {"image_size": self.manifest.image_size, "latent_dim": self.manifest.latent_dim}
+        try:
+            return unpack_reference(bytes(self.members[TEST_VECTOR]), **sizes)
+        except NotCanonical as error:
+            raise _damaged(self.path, str(error)) from None
+
+    def check_reference(self) -> None:
+        """Run the test vector through the networks; BundleError if other numbers come out."""
+        reference = self.reference
+        codes, images = self.encode(reference.pixels), self.decode(reference.codes)
+        lengths = np.linalg.norm(reference.codes, axis=1) + 1e-6
+        code_error = (np.linalg.norm(codes - reference.codes, axis=1) / lengths).max()
+        pixel_error = np.abs(images.astype(int) - reference.images.astype(int)).max()
+        # "not <=": a NaN is an error too
+        if not (code_error <= CODE_TOLERANCE and pixel_error <= PIXEL_TOLERANCE):
+            raise BundleError(
+                f"{self.path} does not reproduce its test vector here: the codes differ by "
+                f"{code_error:.2g} of their length and the images by {pixel_error} of 255",
+                hint="the file is whole, so try another version of onnxruntime",
+            )
+
+    def _run(self, member: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        session = self._encoder if member == ENCODER else self._decoder
+        return session.run(None, {session.get_inputs()[0].name: values})[0]
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return self._session(ENCODER)
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return self._session(DECODER)
+
+    def _graph(self, member: str) -> Any:
+        from facemorph_core.bundle.graph import GraphRefused, read_graph
+
+        sizes = {"image_size": self.manifest.image_size, "latent_dim": self.manifest.latent_dim}
+        try:
+            return read_graph(
+                bytes(self.members[member]), half=member.removesuffix(".onnx"), **sizes
+            )
+        except GraphRefused as error:
+            raise _damaged(self.path, f"{member} is refused: {error}") from None
+
+    def _session(self, member: str) -> Any:
+        import onnxruntime
+
+        self._graph(member)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = min(_cores(), MAX_THREADS)
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; its warnings speak of our unused heads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(
+                bytes(self.members[member]), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise _damaged(self.path, f"{member} cannot be loaded: {reason}") from error
+
+    @staticmethod
+    def _chunked(
+        function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any]
+    ) -> NDArray[Any]:
+        starts = range(0, max(len(values), 1), CHUNK)
+        return np.concatenate([function(values[start : start + CHUNK]) for start in starts])
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Read ``path`` and verify every byte of it.
+
+    The networks are checked and loaded at first use; `verify` does that too, at once.
+
+    Raises:
+        BundleError: the file is missing, damaged, of another version, or not one of ours.
+    """
+    path = Path(path)
+    data = _read_file(path)
+    try:
+        members = unpack(data)
+    except NotCanonical as error:
+        raise _damaged(path, str(error)) from None
+    if list(members) != [MANIFEST, *MEMBERS]:
+        raise _damaged(path, f"it holds {', '.join(members) or 'nothing'}")
+    manifest = _read_manifest(path, bytes(members[MANIFEST]))
+    _check_members(path, manifest, members)
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest(), members)
+
+
+def verify(path: Path | str) -> Bundle:
+    """`open_bundle`, and the networks reproduce the test vector within tolerance."""
+    bundle = open_bundle(path)
+    bundle.check_reference()
+    return bundle
+
+
+def to_model(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, S, S, 3) uint8 -> (n, 3, S, S) float32 in [-1, 1]."""
+    scaled = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def from_model(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(n, 3, S, S) in [-1, 1] -> (n, S, S, 3) uint8, rounded to the nearest level."""
+    levels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
+
+
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise BundleError(f"{path} {what}; a .facemorph file is expected")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise _damaged(path, f"it is larger than {MAX_BYTES / 2**30:g} GiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+class _Version(BaseModel):
+    format_version: int
+
+
+def _read_manifest(path: Path, text: bytes) -> Manifest:
+    if len(text) > MAX_MANIFEST:
+        raise _damaged(path, f"its manifest is larger than {MAX_MANIFEST} bytes")
+    try:
+        version = _Version.model_validate_json(text).format_version
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{path} has bundle format {version}; this facemorph-core reads {FORMAT_VERSION}",
+                hint="pip install --upgrade facemorph-core",
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"its manifest is not valid ({where}: {first['msg']})") from None
+
+
+def _check_members(path: Path, manifest: Manifest, members: Mapping[str, memoryview]) -> None:
+    if set(manifest.members) != set(MEMBERS):
+        raise _damaged(path, "its manifest lists other members than the file holds")
+    for name, stated in manifest.members.items():
+        data = members[name]
+        if len(data) != stated.size or hashlib.sha256(data).hexdigest() != stated.sha256:
+            raise _damaged(path, f"{name} is not the one that the manifest describes")
+
+
+def _damaged(path: Path, reason: str) -> BundleError:
+    return BundleError(
+        f"{path} is damaged or not a facemorph bundle: {reason}",
+        hint="copy or fetch it again, or make it anew with `facemorph-core bundle RUN`",
+    )
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""The `facemorph-core` command: one file per subcommand, each an entry point."""

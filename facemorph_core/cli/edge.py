@@ -1,0 +1,105 @@
+"""The edge between exceptions and people: messages, hints, exit codes.
+
+The only place that catches `FaceMorphError` (beside the hub's error table). Exit codes: those of
+`facemorph_core.errors`; 2 for wrong usage; 70 for what we did not foresee; 130 after Ctrl-C;
+141 when the reader of our output has gone, as a shell reports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+from facemorph_core.errors import FaceMorphError
+from facemorph_core.output import FULL, output_error
+
+UNFORESEEN, INTERRUPTED, READER_GONE = 70, 130, 141
+DEBUG = "--debug"
+
+
+def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
+    """Call ``main`` and leave the process with its exit code (an int that it returns, or 0).
+
+    ``debug`` shows tracebacks; by default it is on if ``--debug`` is on the command line.
+    """
+    shown = DEBUG in sys.argv if debug is None else debug
+    raise SystemExit(exit_code_of(main, debug=shown))
+
+
+def exit_code_of(main: Callable[[], object], *, debug: bool = False) -> int:
+    """Call ``main``, say on stderr what went wrong, and return the exit code."""
+    try:
+        outcome = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        return READER_GONE
+    except (KeyboardInterrupt, click.Abort):
+        _say("stopped")
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _report_usage(error)
+    except Exception as error:  # noqa: BLE001 - this is the edge
+        if debug:
+            traceback.print_exc()
+        return _report(error)
+    return outcome if type(outcome) is int else 0
+
+
+def take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """``arguments`` without ``--debug``, wherever it stands before ``--``, and whether it stood."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != DEBUG]
+    return kept + arguments[end:], len(kept) < end
+
+
+def show_warnings() -> None:
+    """Let log lines from WARNING upwards reach stderr as ``warning: ...``."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lowercase("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Lowercase(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.levelname = record.levelname.lower()
+        return super().formatMessage(record)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = output_error(error, error.filename or "the result")
+    if isinstance(error, FaceMorphError):
+        _say(f"error: {error}")
+        if error.hint:
+            _say(f" hint: {error.hint}")
+        return error.exit_code
+    text = " ".join(str(error).split()) or "no message"
+    _say(f"error: this should not have happened: {type(error).__name__}: {text}")
+    _say(f" hint: run again with {DEBUG} to see where, and report it")
+    return UNFORESEEN
+
+
+def _report_usage(error: click.ClickException) -> int:
+    _say(f"error: {error.format_message()}")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        _say(f" hint: {error.ctx.command_path} --help")
+    return error.exit_code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining when it flushes stdout at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,125 @@
+"""List, describe or fetch the models of a hub; photos never go there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from facemorph_core.hub.download import Progress
+
+command = typer.Typer(
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Ca = Annotated[
+    Path | None,
+    typer.Option(help="Certificates to trust instead of the system's [$FACEMORPH_HUB_CA]."),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the read token [$FACEMORPH_HUB_TOKEN or ..._TOKEN_FILE]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="hub://HOST:PORT/NAME@latest or NAME@3.")
+]
+
+
+@command.callback()
+def without_a_command(context: typer.Context) -> None:
+    """Ask a model hub what it has, and fetch models from it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@command.command("list")
+def list_command(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="hub://HOST:PORT")],
+    ca: Ca = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of a hub with their versions.
+
+    \b
+    Examples:
+      facemorph-core hub list hub://models.example.org:8765
+      facemorph-core hub list hub+insecure://127.0.0.1:8765
+          plain text, for a hub on this machine
+    """  # noqa: D301 - \b is click's
+    from facemorph_core import hub
+
+    models = hub.list_models(address, ca=ca, token=_token(token_file))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(model) for model in models]))
+        return
+    if not models:
+        typer.echo("the hub has no models yet", err=True)
+    width = max((len(f"{model.name}@{model.version}") for model in models), default=0)
+    for model in models:
+        state = "damaged, not served" if model.damaged else model.sha256[:12]
+        name = f"{model.name}@{model.version}"
+        typer.echo(f"{name:<{width}}  {model.size / 2**20:8.1f} MiB  {state}")
+
+
+@command.command("describe")
+def describe_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -> None:
+    """Show a model's manifest without fetching the model, as JSON.
+
+    \b
+    Examples:
+      facemorph-core hub describe hub://models.example.org:8765/faces@latest
+      facemorph-core hub describe hub://models.example.org:8765/faces@3 | jq .manifest.metrics
+    """  # noqa: D301
+    from facemorph_core import hub
+
+    described = hub.describe(ref, ca=ca, token=_token(token_file))
+    typer.echo(json.dumps(dataclasses.asdict(described), indent=1))
+
+
+@command.command("fetch")
+def fetch_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -> None:
+    """Fetch a model into the cache, verify it, and print where it lies.
+
+    \b
+    Examples:
+      facemorph-core hub fetch hub://models.example.org:8765/faces
+      facemorph-core morph anna.jpg ben.jpg --model hub://models.example.org:8765/faces@3
+          morphing fetches by itself, once
+    """  # noqa: D301
+    from facemorph_core import hub
+
+    with _progress_bar() as progress:
+        path = hub.fetch(ref, ca=ca, token=_token(token_file), progress=progress)
+    typer.echo(str(path))
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    from facemorph_core.hub.token import read_token_file
+
+    return read_token_file(file)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on stderr, once bytes come."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

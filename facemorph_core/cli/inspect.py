@@ -1,0 +1,72 @@
+"""`facemorph-core inspect BUNDLE`: what a bundle says about itself, after verifying it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from facemorph_core.bundle import Bundle, find_model, open_bundle
+
+
+def command(
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE", help="Bundle, run directory, or hub://HOST:PORT/NAME@VERSION."
+        ),
+    ],
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also run the networks on the bundle's test vector."),
+    ] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print the model card instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Verify a bundle and show its manifest.
+
+    Examples:
+      facemorph-core inspect model.facemorph --check
+          every byte verified, the networks reproduce their test vector
+      facemorph-core inspect model.facemorph --json | jq .metrics
+    """
+    opened = open_bundle(find_model(bundle))
+    if check:
+        opened.check_reference()
+    if as_json:
+        facts = {"sha256": opened.digest, "size": _size(opened), "checked": check}
+        typer.echo(json.dumps(opened.manifest.model_dump(mode="json") | facts, indent=1))
+    elif card:
+        typer.echo(opened.card, nl=False)
+    else:
+        _show(opened, checked=check)
+
+
+def _show(bundle: Bundle, *, checked: bool) -> None:
+    manifest = bundle.manifest.model_dump(mode="json", exclude={"config", "members"})
+    rows = dict(_rows(manifest))
+    rows |= {f"members.{name}": _bytes(it.size) for name, it in bundle.manifest.members.items()}
+    rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest}
+    verified = "every byte verified"
+    rows["state"] = f"{verified}; reproduces its test vector" if checked else verified
+    width = max(len(key) for key in rows)
+    for key, value in rows.items():
+        typer.echo(f"{key:<{width}}  {value}")
+
+
+def _rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _size(bundle: Bundle) -> int:
+    return bundle.path.stat().st_size
+
+
+def _bytes(size: int) -> str:
+    return f"{size:,} bytes"

@@ -1,0 +1,138 @@
+"""Find and align the faces of many photos, ready for training."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from facemorph_core.shards.shard import Shard
+
+
+class Source(StrEnum):
+    """Layouts of photos that are read."""
+
+    folder = "folder"
+    celeba = "celeba"
+    orl = "orl"
+
+
+class FaceRule(StrEnum):
+    """Which face of a photo with several."""
+
+    largest = "largest"
+    only = "only"
+
+
+def prepare(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory of the shard to make.")],
+    src: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SRC]", help="Folder of the photos; not needed for orl."),
+    ] = None,
+    source: Annotated[
+        Source,
+        typer.Option(help="folder: SRC/person/photo.jpg; celeba: its official layout; orl: demo."),
+    ] = Source.folder,
+    limit: Annotated[
+        int, typer.Option(min=0, help="At most so many photos, whole people first; 0 is all.")
+    ] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. [default: one per core]")
+    ] = None,
+    face: Annotated[
+        FaceRule, typer.Option(help="Of several faces take the largest, or skip the photo.")
+    ] = FaceRule.largest,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Who is held out, where the source does not say.")
+    ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another shard, or its unfinished work, at OUT.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Find and align the faces of many photos, ready for training.
+
+    Interrupted work goes on where it stopped when the same command is given again. Photos without
+    a usable face are skipped and listed with the reason in OUT/shard.json, which stays here.
+
+    Landmarks come from dlib's 68-point predictor, whose training data exclude commercial use.
+
+    Examples:
+      facemorph-core prepare photos/ --source folder --out shard/
+          photos/anna/1.jpg, photos/ben/1.jpg ...: one folder per person
+      facemorph-core prepare celeba/ --source celeba --out shard/ --limit 10000
+    """
+    from facemorph_core.shards.prepare import prepare_shard
+
+    if src is None and source is not Source.orl:
+        raise typer.BadParameter(
+            f"--source {source} needs the folder of the photos", param_hint="SRC"
+        )
+    start = time.monotonic()
+    with _progress_bar() as progress:
+        shard = prepare_shard(
+            source.value,
+            src,
+            out,
+            limit=limit,
+            seed=seed,
+            workers=workers,
+            face=face.value,
+            force=force,
+            progress=progress,
+        )
+    summary = summary_of(shard, seconds=time.monotonic() - start)
+    typer.echo(json.dumps(summary) if as_json else _told(summary))
+
+
+command = prepare
+
+
+def summary_of(shard: Shard, *, seconds: float) -> dict[str, Any]:
+    """What was made and what was left out."""
+    from facemorph_core.shards.prepare import skipped_by_reason
+
+    counts = shard.manifest["counts"]
+    return {
+        "shard": str(shard.path),
+        "photos": counts["photos"],
+        "people": counts["people"],
+        "splits": {split: counts[split] for split in ("train", "val", "test")},
+        "skipped": dict(skipped_by_reason(shard).most_common()),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _told(summary: dict[str, Any]) -> str:
+    splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items() if count)
+    lines = [
+        f"{summary['photos']} faces of {summary['people']} people in {summary['seconds']} s "
+        f"({splits}): {summary['shard']}"
+    ]
+    if summary["skipped"]:
+        total = sum(summary["skipped"].values())
+        lines.append(f"{total} photos skipped, listed in {summary['shard']}/shard.json:")
+        lines += [f"  {count:6d}  {reason}" for reason, count in summary["skipped"].items()]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("aligning", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,374 @@
+"""The schema of a run: every setting, its unit, its range and its default.
+
+Sections are frozen and refuse unknown keys. `facemorph_core.config.load` is the only reader
+of YAML; below that edge no code asks whether a value is set.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A frozen part of the config; an unknown key is a mistake, not a wish."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _number(value: object) -> object:
+    """PyYAML reads ``1e-5`` (no dot) as text; it means a number here."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+# --- model -----------------------------------------------------------------------------------
+
+
+class AutoencoderConfig(Section):
+    """What all kinds of autoencoder share."""
+
+    latent_dim: Count = 128
+    """Numbers in the code of a face."""
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    """Side of the aligned face, pixels."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Channels of the first stage; the stages have 1, 2, 4, 8 times as many."""
+
+
+class AEConfig(AutoencoderConfig):
+    """Deterministic autoencoder, squared norm of the code as its only regulariser."""
+
+    kind: Literal["ae"] = "ae"
+
+
+class VAEConfig(AutoencoderConfig):
+    """Variational autoencoder (Kingma & Welling, 2014)."""
+
+    kind: Literal["vae"] = "vae"
+
+
+class VAEGANConfig(AutoencoderConfig):
+    """VAE with a least-squares discriminator that never leaves its site."""
+
+    kind: Literal["vaegan"] = "vaegan"
+    discriminator_width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    """Channels of the discriminator's first layer."""
+
+
+ModelConfig = Annotated[AEConfig | VAEConfig | VAEGANConfig, Field(discriminator="kind")]
+
+
+# --- loss and training -----------------------------------------------------------------------
+
+
+class LossConfig(Section):
+    """Weights of the terms; each term is one number per image. A weight of 0 skips its cost."""
+
+    l1: NonNegative = 1.0
+    """Mean absolute error over the image's values, in the model's units ([-1, 1])."""
+    squared: NonNegative = 0.0
+    """Mean squared error over the image's values."""
+    perceptual: NonNegative = 0.0
+    """Distance of VGG16 features (Johnson et al., 2016)."""
+    perceptual_crop: Annotated[int, Field(ge=32)] = 64
+    """Side of the random crop that VGG16 sees, pixels; the image size or more means all of it."""
+    adversarial: NonNegative = 0.0
+    """Least-squares adversarial term (Mao et al., 2017); VAE-GAN only."""
+    adversarial_start: NonNegative = 0.0
+    """Share of the run (0 to 1) after which the adversarial term counts."""
+    kl: NonNegative = 1e-3
+    """Weight of KL(q(z|x) || N(0, I)), nats per latent number; VAE and VAE-GAN."""
+    kl_warmup: Fraction = 0.1
+    """Share of the run over which the KL weight rises linearly from 0."""
+    latent_l2: NonNegative = 1e-4
+    """Weight of the mean square of the code; AE only."""
+
+
+class TrainingConfig(Section):
+    """How a site (or `facemorph-core train`) steps through its faces."""
+
+    epochs: Count = 200
+    """Passes over the data in central training; a federated run takes federation.local_epochs."""
+    batch_size: Count = 64
+    """Images a step; the expected size under differential privacy (Poisson sampling)."""
+    learning_rate: Positive = 2e-4
+    """Adam's step size at its highest."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Course of the learning rate over the whole run."""
+    warmup: Fraction = 0.0
+    """Share of the run over which the learning rate rises linearly from 0."""
+    adam_betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay of Adam's two moments."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay (AdamW)."""
+    grad_clip: NonNegative = 1.0
+    """Largest norm of the gradient of a step; 0 is off. Not the clipping of `privacy`."""
+    ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Decay of the running mean of the weights that is evaluated and released; 0 is off."""
+    mirror: bool = True
+    """Show a face mirrored every other time."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 autocast where the device computes it natively, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch; 0 leaves torch's own choice."""
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+class IIDPartition(Section):
+    """Photos dealt at random."""
+
+    kind: Literal["iid"] = "iid"
+
+
+class ByPersonPartition(Section):
+    """Each person's photos lie at exactly one site."""
+
+    kind: Literal["by_person"] = "by_person"
+
+
+class DirichletPartition(Section):
+    """Sites differ in an attribute: shares per value drawn from Dirichlet(alpha)."""
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    attribute: str
+    """A column of the shard's index, for example Male."""
+    alpha: Positive = 0.3
+    """Concentration: small is very unequal, large is nearly iid."""
+
+
+class QuantityPartition(Section):
+    """Sites differ in size: shares of the people drawn from Dirichlet(alpha)."""
+
+    kind: Literal["quantity"] = "quantity"
+    alpha: Positive = 0.5
+    """Concentration: small is very unequal, large is nearly equal."""
+
+
+PartitionConfig = Annotated[
+    IIDPartition | ByPersonPartition | DirichletPartition | QuantityPartition,
+    Field(discriminator="kind"),
+]
+
+
+class DataConfig(Section):
+    """Where the faces of a simulation or of central training come from.
+
+    A real site has its own shard and ignores this section.
+    """
+
+    source: Literal["orl", "celeba", "folder", "shard"] = "orl"
+    """orl: the demo faces; celeba: the official layout; folder: person/photo; shard: prepared."""
+    path: str = ""
+    """Folder of the source; not needed for orl. `~` and $VARIABLES are expanded."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """Take so many photos of the source at most, whole people first; 0 takes all."""
+    partition: PartitionConfig = ByPersonPartition()
+    """Who owns which face in a simulation."""
+    site_val: Annotated[Real, Field(ge=0, lt=1)] = 0.1
+    """Share of each site's people (at least one, if there are two) that it scores on and does
+    not train on."""
+
+    @model_validator(mode="after")
+    def _needs_a_path(self) -> DataConfig:
+        if self.source != "orl" and not self.path:
+            raise ValueError(f"source '{self.source}' needs data.path")
+        return self
+
+
+class EvaluationConfig(Section):
+    """What the server scores the global model on. Sites send sums of their own scores."""
+
+    faces: Literal["held_out", "orl", "shard", "none"] = "held_out"
+    """held_out: people of the data source that are at no site (simulations); orl: public demo
+    faces; shard: a shard of public faces at the server; none: only what the sites report."""
+    shard: str = ""
+    """Folder of the shard for `faces: shard`."""
+    split: Literal["val", "test"] = "val"
+    """Split of those faces that is scored."""
+    max_faces: Count = 256
+    """Score so many faces at most, the same ones every round."""
+    every: Count = 1
+    """Score after every so many rounds, and after the last."""
+    samples: Annotated[int, Field(ge=0)] = 16
+    """Faces drawn from random codes in the sample grid."""
+
+    @model_validator(mode="after")
+    def _needs_a_shard(self) -> EvaluationConfig:
+        if self.faces == "shard" and not self.shard:
+            raise ValueError("faces 'shard' needs evaluation.shard")
+        return self
+
+
+# --- federation ------------------------------------------------------------------------------
+
+
+class FedAvgConfig(Section):
+    """Mean weighted by images (McMahan et al., 2017)."""
+
+    kind: Literal["fedavg"] = "fedavg"
+
+
+class FedProxConfig(Section):
+    """FedAvg whose sites are held near the global model (Li et al., 2020)."""
+
+    kind: Literal["fedprox"] = "fedprox"
+    mu: NonNegative = 0.01
+    """Weight of half the squared distance to the global weights."""
+
+
+class FedAdamConfig(Section):
+    """Adam on the server over the mean update (Reddi et al., 2021)."""
+
+    kind: Literal["fedadam"] = "fedadam"
+    learning_rate: Positive = 1e-2
+    """Step size of the server."""
+    beta_1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta_2: Fraction = 0.99
+    """Decay of the second moment."""
+    tau: Positive = 1e-3
+    """Degree of adaptivity."""
+
+
+class FedYogiConfig(Section):
+    """Yogi on the server over the mean update (Reddi et al., 2021)."""
+
+    kind: Literal["fedyogi"] = "fedyogi"
+    learning_rate: Positive = 1e-2
+    """Step size of the server."""
+    beta_1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta_2: Fraction = 0.99
+    """Decay of the second moment."""
+    tau: Positive = 1e-3
+    """Degree of adaptivity."""
+
+
+class TrimmedMeanConfig(Section):
+    """Mean of each weight without its extremes (Yin et al., 2018); images do not weigh."""
+
+    kind: Literal["trimmed_mean"] = "trimmed_mean"
+    beta: Annotated[Real, Field(ge=0, lt=0.5)] = 0.2
+    """Share of the sites dropped at either end."""
+
+
+class KrumConfig(Section):
+    """The update nearest to its neighbours (Blanchard et al., 2017)."""
+
+    kind: Literal["krum"] = "krum"
+    num_malicious: Annotated[int, Field(ge=0)] = 0
+    """Sites assumed to be hostile."""
+
+
+StrategyConfig = Annotated[
+    FedAvgConfig | FedProxConfig | FedAdamConfig | FedYogiConfig | TrimmedMeanConfig | KrumConfig,
+    Field(discriminator="kind"),
+]
+
+
+class FederationConfig(Section):
+    """Rounds, sites and the rule that merges them."""
+
+    rounds: Count = 10
+    """Rounds of the whole run."""
+    sites: Count = 2
+    """Sites of a simulation; plain `flwr run` takes the nodes that there are instead."""
+    local_epochs: Count = 1
+    """Passes over its faces that a site makes in a round."""
+    strategy: StrategyConfig = FedAvgConfig()
+    """The rule that merges the sites' weights."""
+    fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    """Share of the sites that train in a round."""
+    quorum: Count = 2
+    """Usable replies that a round needs; capped by the sites that there are."""
+    deadline: Positive = 3600.0
+    """Seconds after which a round goes on without those who have not answered."""
+    join_deadline: Positive = 600.0
+    """Seconds to wait for a quorum of sites before a round."""
+    max_failed_rounds: Count = 3
+    """Rounds in a row without a quorum of usable replies after which the run stops."""
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 5
+    """Rounds whose weights stay on the server's disk; 0 keeps all."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    """Sites score the merged model after every so many rounds; 0 is never."""
+
+
+class PrivacyConfig(Section):
+    """DP-SGD at every site (Abadi et al., 2016), one photo being the unit that is protected."""
+
+    noise_multiplier: Positive
+    """Standard deviation of the noise divided by max_grad_norm."""
+    max_grad_norm: Positive = 1.0
+    """Bound on the norm of one photo's gradient."""
+    delta: Annotated[Real, Field(gt=0, lt=1)] = 1e-5
+    """Probability that the guarantee may fail; well below one over the number of photos."""
+    max_epsilon: Positive = 8.0
+    """A site stops before its epsilon, composed over all rounds, passes this."""
+    max_physical_batch: Count = 32
+    """Images whose gradients are held in memory at once; changes no result."""
+
+
+# --- the run ---------------------------------------------------------------------------------
+
+
+class RunConfig(Section):
+    """Everything that decides a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the run, its directory and its model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of every random stream of the run."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """auto: go on with an interrupted run of the same config; never: start anew in a fresh
+    directory; must: refuse to start from nothing."""
+    data: DataConfig = DataConfig()
+    """Faces of a simulation or of central training."""
+    model: ModelConfig = VAEConfig()
+    """The autoencoder."""
+    loss: LossConfig = LossConfig()
+    """Weights of the loss terms."""
+    training: TrainingConfig = TrainingConfig()
+    """Local optimisation."""
+    federation: FederationConfig = FederationConfig()
+    """Rounds and sites."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What the server scores."""
+    privacy: PrivacyConfig | None = None
+    """Absent means no differential privacy, and the run says so."""
+
+    @property
+    def simulated(self) -> bool:
+        """Only a simulation can hold people of its source out of every site."""
+        return self.evaluation.faces == "held_out"
+
+    @model_validator(mode="after")
+    def _private_gan_is_refused(self) -> RunConfig:
+        if self.privacy is not None and self.model.kind == "vaegan":
+            raise ValueError(
+                "privacy with model.kind 'vaegan' is refused: the discriminator sees the photos "
+                "too and its steps are not covered by DP-SGD yet; use 'vae' or 'ae'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adversarial_needs_a_gan(self) -> RunConfig:
+        if self.loss.adversarial > 0 and self.model.kind != "vaegan":
+            raise ValueError("loss.adversarial needs model.kind 'vaegan'")
+        return self

@@ -1,0 +1,132 @@
+r"""LPIPS with AlexNet, version 0.1: how different two images look to people.
+
+Convention:
+    images are (B, 3, H, W) floats in [-1, 1], RGB, at least 63 px; the distance is one number
+    per pair, 0 for identical images. AlexNet's convolutions are torchvision's
+    (`facemorph_core.weights`, "alexnet"), the linear heads those that the authors fitted to
+    human judgements, from the installed package `lpips`, which is not imported.
+
+References:
+    | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
+    | https://arxiv.org/abs/1801.03924
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from jaxtyping import Float
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from facemorph_core import weights
+from facemorph_core.errors import MissingExtra, WeightsUnavailable
+
+__all__ = ["LPIPS", "load_lpips", "lpips"]
+
+LAYERS = (0, 3, 6, 8, 10)  # the convolutions of torchvision's AlexNet.features
+HEADS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
+EPSILON = 1e-10  # of the authors, beside a feature vector's length
+BATCH = 32  # pairs at a time: bounds the memory
+
+
+class LPIPS(nn.Module):
+    """The distance as a module; all its numbers are fixed."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, features: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        # ImageNet's mean and deviation in [-1, 1], rounded as the authors did
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+        for stage, layer in enumerate(LAYERS):
+            self.register_buffer(f"kernel{stage}", features[f"features.{layer}.weight"])
+            self.register_buffer(f"bias{stage}", features[f"features.{layer}.bias"])
+            self.register_buffer(f"head{stage}", heads[f"lin{stage}.model.1.weight"])
+
+    def forward(
+        self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, " b"]:
+        """One distance per pair."""
+        stages = zip(self.stages(reference), self.stages(other), strict=True)
+        terms = [
+            F.conv2d((unit(x) - unit(y)) ** 2, self.get_buffer(f"head{stage}")).mean(dim=(1, 2, 3))
+            for stage, (x, y) in enumerate(stages)
+        ]
+        return torch.stack(terms).sum(dim=0)
+
+    def stages(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """AlexNet's activations after each of its five convolutions."""
+        x = (images - self.shift) / self.scale
+        found = []
+        for stage, (stride, padding) in enumerate([(4, 2), (1, 2), (1, 1), (1, 1), (1, 1)]):
+            if stage in (1, 2):
+                x = F.max_pool2d(x, kernel_size=3, stride=2)
+            kernel, bias = self.get_buffer(f"kernel{stage}"), self.get_buffer(f"bias{stage}")
+            x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
+            found.append(x)
+        return found
+
+
+def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Each pixel's feature vector at length 1."""
+    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + EPSILON)
+
+
+def load_lpips() -> LPIPS:
+    """The metric with its published weights.
+
+    Raises:
+        WeightsUnavailable: AlexNet is not in the cache, or a file has another hash.
+        MissingExtra: the package `lpips` with the heads is not installed.
+    """
+    features = load_file(weights.find("alexnet"))
+    data = heads_file().read_bytes()
+    if hashlib.sha256(data).hexdigest() != HEADS_SHA256:
+        raise WeightsUnavailable(
+            f"{heads_file()} is not the file of LPIPS 0.1", hint="pip install lpips==0.1.4"
+        )
+    heads = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return LPIPS(features, heads)
+
+
+def heads_file() -> Path:
+    """The linear heads in the installed package `lpips`."""
+    spec = find_spec("lpips")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "weights" / "v0.1" / "alex.pth"
+        if path.is_file():
+            return path
+    raise MissingExtra("train", needed_for="LPIPS")
+
+
+@torch.no_grad()
+def lpips(
+    metric: LPIPS, reference: NDArray[Any], other: NDArray[Any], *, peak: float = 255.0
+) -> NDArray[np.float64]:
+    """Distance of each pair of (n, h, w, 3) images with values from 0 to ``peak``."""
+    distances = [
+        metric(
+            to_signed(reference[start : start + BATCH], peak=peak),
+            to_signed(other[start : start + BATCH], peak=peak),
+        ).double()
+        for start in range(0, len(reference), BATCH)
+    ]
+    return torch.cat(distances).numpy() if distances else np.zeros(0)
+
+
+def to_signed(images: NDArray[Any], *, peak: float) -> Float[Tensor, "b 3 h w"]:
+    """(B, H, W, 3) from 0 to ``peak`` as (B, 3, H, W) in [-1, 1]."""
+    channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return channels_first.float() / (peak / 2) - 1

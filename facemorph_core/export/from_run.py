@@ -1,0 +1,161 @@
+"""A run directory -> a bundle: the newest checkpoint, or the one of a given round or epoch.
+
+A federated run keeps ``checkpoints/round-NNNN.safetensors``, a central one
+``checkpoints/epoch-NNNN.safetensors``; ``config.yaml`` says which network they fit and
+``metrics.jsonl`` (one JSON object a line) what was measured in which round.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file
+
+from facemorph_core.bundle.locate import RUN_BUNDLE, SUFFIX
+from facemorph_core.config.load import load_run_config
+from facemorph_core.config.schema import PrivacyConfig, RunConfig
+from facemorph_core.errors import ModelError
+from facemorph_core.export.bundle import write_bundle
+from facemorph_core.models import Autoencoder, build_model
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT = re.compile(r"^(round|epoch)-(\d+)\.safetensors$")
+_COUNTS = ("sites", "examples", "images", "seconds")
+"""What of a round's metrics describes the training rather than the model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights after ``number`` rounds or epochs (``unit``)."""
+
+    path: Path
+    unit: str
+    number: int
+
+
+def bundle_run(run: Path, *, round: int | None = None, out: Path | None = None) -> Path:
+    """Write a bundle of ``run`` and return its path.
+
+    Without ``round`` it is the newest checkpoint. ``out`` defaults to ``RUN/model.facemorph``,
+    or ``RUN/model-round-NNNN.facemorph`` for a given round; an older file there is replaced.
+
+    Raises:
+        ModelError: there is no such checkpoint, or it does not fit the config.
+    """
+    checkpoint = find_checkpoint(run, round=round)
+    config = load_run_config(run / "config.yaml")
+    facts = read_metrics(run / "metrics.jsonl", checkpoint)
+    return write_bundle(
+        load_model(config, checkpoint.path),
+        out or run / _default_name(checkpoint, chosen=round is not None),
+        config=config.model_dump(mode="json"),
+        training={
+            f"{checkpoint.unit}s": checkpoint.number,
+            **{key: facts[key] for key in _COUNTS if key in facts},
+        },
+        metrics={key: value for key, value in facts.items() if key not in _COUNTS},
+        privacy=None if config.privacy is None else _privacy(config.privacy, facts),
+    )
+
+
+def find_checkpoint(run: Path, *, round: int | None = None) -> Checkpoint:
+    """The checkpoint of ``round``, or the newest."""
+    found = sorted(_checkpoints(run), key=lambda checkpoint: checkpoint.number)
+    if not found:
+        raise ModelError(
+            f"{run} holds no checkpoint", hint="name the directory of a run, such as runs/demo"
+        )
+    if round is None:
+        return found[-1]
+    for checkpoint in found:
+        if checkpoint.number == round:
+            return checkpoint
+    numbers = ", ".join(str(checkpoint.number) for checkpoint in found)
+    raise ModelError(f"{run} has no {found[0].unit} {round}; there are: {numbers}")
+
+
+def load_model(config: RunConfig, path: Path) -> Autoencoder:
+    """The model of ``config`` with the weights in ``path``, which must fit exactly."""
+    model = build_model(config.model)
+    try:
+        weights = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"the checkpoint {path} cannot be read: {error}") from None
+    own = model.state_dict()
+    wrong = sorted(
+        {*own} ^ {*weights}
+        | {name for name in {*own} & {*weights} if own[name].shape != weights[name].shape}
+    )
+    if wrong:
+        raise ModelError(
+            f"{path} does not fit the model of its config: {len(wrong)} weights differ, "
+            f"the first is {wrong[0]}"
+        )
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def read_metrics(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """All numbers that were logged for the checkpoint; empty where nothing was."""
+    facts: dict[str, Any] = {}
+    for row in _rows(path):
+        if row.get(checkpoint.unit) == checkpoint.number:
+            numbers = {key: value for key, value in row.items() if _is_number(value)}
+            facts |= {key: value for key, value in numbers.items() if key != checkpoint.unit}
+    return facts
+
+
+def _checkpoints(run: Path) -> Iterator[Checkpoint]:
+    for path in (run / "checkpoints").glob("*.safetensors"):
+        if match := _CHECKPOINT.match(path.name):
+            yield Checkpoint(path, match[1], int(match[2]))
+
+
+def _default_name(checkpoint: Checkpoint, *, chosen: bool) -> str:
+    if not chosen:
+        return RUN_BUNDLE
+    return f"model-{checkpoint.unit}-{checkpoint.number:04d}{SUFFIX}"
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError:  # a run that was killed may have left half a line
+            log.warning("%s: line %d is not JSON and is left out", path, number)
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
+
+
+def _privacy(privacy: PrivacyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    statement: dict[str, Any] = {
+        "mechanism": "DP-SGD at every site: photos drawn by Poisson sampling, each photo's "
+        "gradient clipped, Gaussian noise added",
+        "unit": "one photo at one site",
+        "relation": "add or remove",
+        "released": "encoder and decoder weights after every round; counts and scalar metrics, "
+        "which are sent without noise",
+        **privacy.model_dump(mode="json", exclude={"max_physical_batch"}),
+    }
+    if "epsilon" in facts:
+        statement["epsilon"] = facts["epsilon"]
+        statement["composed_over"] = "all rounds up to this one, the largest of all sites"
+    return statement

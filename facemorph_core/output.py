@@ -1,0 +1,71 @@
+"""Writing results: refused early, written whole or not at all, never over a file unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from facemorph_core.errors import OutputError
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def check_writable(path: Path, *, force: bool = False) -> None:
+    """Refuse ``path`` now for what would stop `written_whole` after the work is done."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; a file name is needed")
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} exists already", hint="choose another name with -o, or overwrite with --force"
+        )
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that does not exist or takes no files."""
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"the folder {folder} is not writable", hint="choose another place with -o"
+        )
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary name beside ``path`` (same suffix) that becomes ``path`` on success.
+
+    On any failure nothing is left behind and what ``path`` held before is untouched.
+
+    Raises:
+        OutputError: it exists and ``force`` is off, the disk is full, or the place is unwritable.
+    """
+    check_writable(path, force=force)
+    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise output_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def output_error(error: OSError, path: Path | str) -> OutputError:
+    """What went wrong with writing ``path``, in words."""
+    if error.errno in FULL:
+        return OutputError(
+            f"{path} cannot be written: the disk is full",
+            hint="free some space or choose another place",
+        )
+    return OutputError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,59 @@
+"""Files of a run directory that more than one part reads or writes. See docs/conventions.md."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from facemorph_core.output import output_error, written_whole
+
+log = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Whole or not at all, on the disk before this returns; replaces what is there.
+
+    Raises:
+        OutputError: if it cannot be written; what was at ``path`` before is still there.
+    """
+    with written_whole(path, force=True) as temporary:
+        temporary.write_bytes(content)
+
+
+def append_metrics(run: Path, entry: Mapping[str, Any]) -> None:
+    """Add one object to the run's figures."""
+    try:
+        with (run / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise output_error(error, run / METRICS) from error
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The run's figures, oldest first; a torn line of a killed process is left out."""
+    file = run / METRICS
+    if not file.exists():
+        return []
+    entries = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            log.warning("%s: a torn line is left out", file)
+    return entries
+
+
+def keep_metrics(run: Path, *, up_to: int, key: str = "round") -> None:
+    """Forget figures past ``up_to``: their work has no checkpoint and is done again."""
+    if (run / METRICS).exists():
+        kept = [entry for entry in read_metrics(run) if entry[key] <= up_to]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        write_atomic(run / METRICS, text.encode())

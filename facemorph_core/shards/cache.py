@@ -1,0 +1,96 @@
+"""Where prepared faces are kept for this user, and the one way to get a run's faces.
+
+The cache holds nothing that cannot be made again; several processes may ask at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from facemorph_core.alignment.frame import framing
+from facemorph_core.config.schema import DataConfig
+from facemorph_core.errors import ShardError
+from facemorph_core.shards.shard import FORMAT_VERSION, Shard, reported_output
+from facemorph_core.shards.sources import has_official_splits
+
+__all__ = ["cache_dir", "expanded", "shard_for"]
+
+log = logging.getLogger(__name__)
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made or fetched again; $FACEMORPH_CACHE overrides it."""
+    override = os.environ.get("FACEMORPH_CACHE")
+    folder = Path(override).expanduser() if override else platformdirs.user_cache_path("facemorph")
+    with reported_output(folder, hint="set FACEMORPH_CACHE to a folder that can be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def expanded(path: str) -> Path:
+    """A path of a config: ``~`` and $VARIABLES expanded, absolute."""
+    return Path(os.path.expandvars(path)).expanduser().resolve()
+
+
+def shard_for(
+    data: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Shard:
+    """The shard of a run's data section: opened in place, from the cache, or prepared now.
+
+    ``seed`` decides who is held out where the source has no official split. Only one process
+    prepares; others wait for it. A preparation that was killed goes on where it stopped.
+    """
+    if data.source == "shard":
+        return Shard.open(expanded(data.path))
+    out = cache_dir() / "shards" / f"{data.source}-{_key(data, seed=seed)}"
+    if out.is_dir():
+        try:
+            return Shard.open(out)
+        except ShardError as error:
+            log.warning("%s; preparing it again", error)
+    with reported_output(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    from facemorph_core.shards.prepare import prepare_shard  # loads OpenCV
+
+    with FileLock(out.with_name(f"{out.name}.lock")):
+        return prepare_shard(
+            data.source,
+            expanded(data.path) if data.path else None,
+            out,
+            limit=data.limit,
+            seed=seed,
+            progress=progress,
+            force=True,
+        )
+
+
+def _key(data: DataConfig, *, seed: int) -> str:
+    """What the shard depends on, cheap enough to compute for every message of every client."""
+    source = expanded(data.path) if data.path else None
+    facts = {
+        "format": FORMAT_VERSION,
+        "framing": framing(),
+        "source": data.source,
+        "path": str(source),
+        "limit": data.limit,
+        "seed": None if source and has_official_splits(data.source, source) else seed,
+        "stamp": _stamp(source),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamp(source: Path | None) -> list[int]:
+    """Times of the folder and of the folders in it: they change as photos come and go."""
+    if source is None or not source.is_dir():
+        return []
+    with os.scandir(source) as entries:
+        inside = sorted(entry.stat().st_mtime_ns for entry in entries if entry.is_dir())
+    return [source.stat().st_mtime_ns, *inside]

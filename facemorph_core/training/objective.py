@@ -1,0 +1,95 @@
+"""Which loss terms a run has, what they weigh, and their values for one batch.
+
+Everything is per image until `total`; a term whose weight is 0 is not computed at all.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from facemorph_core import losses
+from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
+from facemorph_core.models import Reconstruction
+from facemorph_core.perceptual import VGGPerceptual
+from facemorph_core.training.schedule import adversarial_weight, kl_weight
+
+Terms = dict[str, Tensor]
+
+
+def term_names(config: RunConfig) -> tuple[str, ...]:
+    """The terms of this config, always in this order: the keys of its metrics."""
+    loss, is_ae = config.loss, isinstance(config.model, AEConfig)
+    used = {
+        "l1": loss.l1 > 0,
+        "squared": loss.squared > 0,
+        "perceptual": loss.perceptual > 0,
+        "kl": loss.kl > 0 and not is_ae,
+        "latent_l2": loss.latent_l2 > 0 and is_ae,
+        "adversarial": has_adversary(config),
+        "discriminator": has_adversary(config),
+    }
+    return tuple(name for name, is_used in used.items() if is_used)
+
+
+def has_adversary(config: RunConfig) -> bool:
+    return isinstance(config.model, VAEGANConfig) and config.loss.adversarial > 0
+
+
+def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, float]:
+    """The weight of each term at one moment of the run.
+
+    KL is measured in nats per image and weighed per latent number, hence the division.
+    """
+    return {
+        "l1": loss.l1,
+        "squared": loss.squared,
+        "perceptual": loss.perceptual,
+        "kl": kl_weight(loss, share) / latent_dim,
+        "latent_l2": loss.latent_l2,
+        "adversarial": adversarial_weight(loss, share),
+    }
+
+
+def reconstruction_terms(
+    made: Reconstruction,
+    images: Float[Tensor, "b 3 s s"],
+    config: RunConfig,
+    *,
+    perceptual: VGGPerceptual | None,
+    crops: torch.Generator,
+) -> Terms:
+    """Every term that needs no discriminator, one number per image."""
+    names = term_names(config)
+    terms: Terms = {}
+    if "l1" in names:
+        terms["l1"] = losses.l1(made.images, images)
+    if "squared" in names:
+        terms["squared"] = losses.squared(made.images, images)
+    if perceptual is not None:
+        terms["perceptual"] = perceptual(made.images, images, crops)
+    if "kl" in names and made.posterior is not None:
+        terms["kl"] = losses.kl(made.posterior)
+    if "latent_l2" in names:
+        terms["latent_l2"] = losses.latent_l2(made.code)
+    return terms
+
+
+def total(terms: Terms, weights: dict[str, float]) -> Float[Tensor, " b"]:
+    """The weighted sum of each image's terms."""
+    weighted = [weights[name] * term for name, term in terms.items()]
+    return torch.stack(weighted).sum(dim=0)
+
+
+def load_perceptual(config: RunConfig, device: torch.device) -> VGGPerceptual | None:
+    """VGG16 from the verified cache, or None where it does not weigh anything.
+
+    Raises:
+        WeightsUnavailable: with the command that fetches them.
+    """
+    if config.loss.perceptual == 0:
+        return None
+    from facemorph_core.weights import find
+
+    return VGGPerceptual(find("vgg16"), config.loss.perceptual_crop).to(device)

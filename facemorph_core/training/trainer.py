@@ -1,0 +1,249 @@
+"""One optimisation step, and everything that lasts from one step to the next.
+
+A federated round (`local`) and central training (`central`) drive the same `Trainer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facemorph_core.config.schema import RunConfig
+from facemorph_core.errors import ModelError, TrainingDiverged
+from facemorph_core.models import Autoencoder, Reconstruction
+from facemorph_core.training.batches import mirrored, to_images
+from facemorph_core.training.checkpoint import (
+    optimiser_tensors,
+    prefixed,
+    restore_optimiser,
+    under,
+)
+from facemorph_core.training.compute import Compute
+from facemorph_core.training.discriminator import DiscriminatorState, adam
+from facemorph_core.training.ema import Ema
+from facemorph_core.training.objective import (
+    has_adversary,
+    load_perceptual,
+    reconstruction_terms,
+    total,
+    weights_at,
+)
+from facemorph_core.training.schedule import learning_rate
+from facemorph_core.training.streams import derive_seed, stream
+
+ADVICE = (
+    "lower training.learning_rate, turn training.grad_clip on, or set training.precision=float32"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where in the run a step is: the share of it that is done, and the address of its streams."""
+
+    share: float
+    epoch: int
+    step: int
+    """Counts from 0 in each epoch."""
+
+    def stream(self, seed: int, purpose: str) -> torch.Generator:
+        return stream(seed, purpose, self.epoch, self.step)
+
+
+@dataclass
+class Tally:
+    """Sums of per-image terms, so that means weigh every image alike."""
+
+    images: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, terms: Mapping[str, float], images: int) -> None:
+        """Take in the means over a batch."""
+        self.images += images
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * images
+
+    def means(self) -> dict[str, float]:
+        return {name: value / self.images for name, value in self.sums.items()}
+
+
+class Trainer:
+    """A model in training: optimiser, running mean, adversary, streams. Changes it in place.
+
+    ``proximal_mu`` holds the weights near those that the model has now (FedProx).
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        config: RunConfig,
+        compute: Compute,
+        *,
+        seed: int,
+        discriminator: DiscriminatorState | None = None,
+        proximal_mu: float = 0.0,
+    ) -> None:
+        self.model = model.to(compute.device).train()
+        model.to(memory_format=torch.channels_last)
+        self.config, self.compute, self.seed = config, compute, seed
+        self.optimiser = adam(model, config.training)
+        decay = config.training.ema_decay
+        self.ema = Ema(model, decay) if decay else None
+        self.perceptual = load_perceptual(config, compute.device)
+        self.discriminator: DiscriminatorState | None = None
+        if has_adversary(config):
+            fresh_seed = derive_seed(seed, "discriminator")
+            self.discriminator = discriminator or DiscriminatorState.fresh(config, seed=fresh_seed)
+            self.discriminator.network.to(compute.device).train()
+        self.proximal_mu = proximal_mu
+        self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
+
+    def step(self, pixels: NDArray[np.uint8], at: Moment) -> dict[str, float]:
+        """One step on a batch of faces (B, S, S, 3).
+
+        Returns:
+            The mean of each term over the batch, and their weighted sum as "loss".
+
+        Raises:
+            TrainingDiverged: a term or the gradient is not finite; weights are as before the step.
+        """
+        images = to_images(pixels, self.compute.device)
+        if self.config.training.mirror:
+            images = mirrored(images, at.stream(self.seed, "mirror"))
+        _set_learning_rate(self.optimiser, learning_rate(self.config.training, at.share))
+        weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
+        adversary = self.discriminator if weights["adversarial"] > 0 else None
+
+        with self.compute.autocast():
+            made: Reconstruction = self.model(images, at.stream(self.seed, "posterior"))
+            terms = reconstruction_terms(
+                made,
+                images,
+                self.config,
+                perceptual=self.perceptual,
+                crops=at.stream(self.seed, "crop"),
+            )
+            if adversary is not None:
+                samples = self._samples(images, at)
+                terms["adversarial"] = adversary.fools(made.images, samples)
+        loss = total(terms, weights).mean()
+        values = {name: float(term.detach().mean()) for name, term in terms.items()}
+        values["loss"] = float(loss.detach())
+        _check_finite(values, at)
+        self._update(loss, values, at)
+        if adversary is not None:
+            values["discriminator"] = self._train_adversary(
+                adversary, images, made.images, samples, at
+            )
+        elif self.discriminator is not None:
+            values |= {"adversarial": 0.0, "discriminator": 0.0}
+        return values
+
+    def check_weights(self, at: Moment) -> None:
+        """Raise TrainingDiverged if a weight is no longer a number."""
+        for name, parameter in self.model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise TrainingDiverged(
+                    f"the weight {name} is no longer a finite number after {_place(at)}",
+                    hint=ADVICE,
+                )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs: see `restore`."""
+        tensors = prefixed("model", self.model.state_dict())
+        tensors |= prefixed("optimiser", optimiser_tensors(self.optimiser, self.model))
+        if self.ema is not None:
+            tensors |= prefixed("ema", self.ema.mean)
+            tensors["ema_updates"] = torch.tensor(self.ema.updates)
+        if self.discriminator is not None:
+            tensors |= prefixed("discriminator", self.discriminator.tensors())
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `tensors`.
+
+        Raises:
+            ModelError: they belong to another config.
+        """
+        try:
+            self.model.load_state_dict(under("model", tensors))
+        except RuntimeError as error:
+            raise ModelError("the checkpoint does not fit the config's model") from error
+        restore_optimiser(self.optimiser, self.model, under("optimiser", tensors))
+        if self.ema is not None:
+            self.ema.load(under("ema", tensors), int(tensors["ema_updates"]))
+        if self.discriminator is not None:
+            self.discriminator.restore(under("discriminator", tensors))
+
+    def _update(self, loss: Tensor, values: dict[str, float], at: Moment) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self.proximal_mu:
+            values["proximal"] = add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
+            values["loss"] += values["proximal"]
+        clip = self.config.training.grad_clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
+        _check_finite({"the gradient's norm": norm}, at)
+        self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def _samples(self, images: Tensor, at: Moment) -> Tensor:
+        """As many faces from random codes as there are images."""
+        generator = at.stream(self.seed, "samples")
+        codes = torch.randn(len(images), self.model.latent_dim, generator=generator)
+        return self.model.decode(codes.to(images.device))
+
+    def _train_adversary(
+        self,
+        adversary: DiscriminatorState,
+        real: Tensor,
+        reconstructions: Tensor,
+        samples: Tensor,
+        at: Moment,
+    ) -> float:
+        _set_learning_rate(adversary.optimiser, learning_rate(self.config.training, at.share))
+        with self.compute.autocast():
+            term = adversary.judges(real, reconstructions, samples).mean()
+        value = float(term.detach())
+        _check_finite({"discriminator": value}, at)
+        adversary.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(term)
+        clip = self.config.training.grad_clip or math.inf
+        torch.nn.utils.clip_grad_norm_(adversary.network.parameters(), clip)
+        adversary.optimiser.step()
+        return value
+
+
+@torch.no_grad()
+def add_proximal_gradient(model: Autoencoder, anchor: list[Tensor], mu: float) -> float:
+    """Add the gradient mu (w - w0) of FedProx's term; returns the term, mu/2 |w - w0|^2."""
+    squares = 0.0
+    for parameter, start in zip(model.parameters(), anchor, strict=True):
+        away = parameter - start
+        squares += float(away.square().sum())
+        if parameter.grad is not None:
+            parameter.grad.add_(away, alpha=mu)
+    return 0.5 * mu * squares
+
+
+def _set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _check_finite(values: Mapping[str, float], at: Moment) -> None:
+    wrong = [f"{name} ({value})" for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise TrainingDiverged(
+            f"no longer a finite number at {_place(at)}: {', '.join(wrong)}", hint=ADVICE
+        )
+
+
+def _place(at: Moment) -> str:
+    return f"epoch {at.epoch + 1}, step {at.step + 1}"

@@ -1,0 +1,1 @@
+"""The Flower ServerApp, its run directory, and the coordinator's commands."""

@@ -1,0 +1,109 @@
+"""The coordinator's command: ``python -m server``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from facemorph_core.cli import edge
+from facemorph_core.errors import HubError
+
+app = typer.Typer(
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def without_a_command(context: typer.Context) -> None:
+    """The coordinator's side: serve models to those who morph, and publish them."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def hub(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of bundles.")],
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")
+    ] = "127.0.0.1:8765",
+    cert: Annotated[Path | None, typer.Option(help="Certificate (with its chain), PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's private key, PEM.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that readers must show (mode 600).")
+    ] = None,
+    insecure_loopback: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-loopback", help="Plain text instead of TLS, to this machine only."
+        ),
+    ] = False,
+) -> None:
+    """Serve the bundles of a directory over gRPC until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      python -m server hub models/ --address 0.0.0.0:8765 --cert hub.pem --key hub.key \\
+          --token-file reader.token
+      python -m server hub models/ --insecure-loopback
+    """  # noqa: D301 - \b is click's
+    import logging
+
+    from facemorph_core.hub.token import read_token_file
+    from server.catalogue import Catalogue
+    from server.hub import start, tls, until_stopped
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if insecure_loopback == bool(cert or key) or bool(cert) != bool(key):
+        raise HubError(
+            "the hub needs --cert and --key, or --insecure-loopback, and not both",
+            hint="for a trial on this machine: --insecure-loopback",
+        )
+    credentials = tls(cert, key) if cert and key else None
+    token = read_token_file(token_file) if token_file else None
+    if token is None:
+        logging.getLogger(__name__).info("no --token-file: whoever reaches the hub may read")
+    running = start(Catalogue(folder), address, credentials=credentials, token=token)
+    typer.echo(f"listening on {running.url}")
+    until_stopped(running)
+
+
+@app.command()
+def publish(
+    bundle: Annotated[str, typer.Argument(help="A .facemorph file, or a run that has one.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hub's directory.")],
+    name: Annotated[str, typer.Option(help="What readers will call it.")],
+) -> None:
+    """Verify a bundle and add it to a hub's directory as the next version of NAME.
+
+    Prints the path of the published file. The same bundle twice in a row stays one version. A hub
+    that is running serves it at once.
+
+    \b
+    Examples:
+      python -m server publish runs/celeba models/ --name faces
+      python -m server publish faces.facemorph models/ --name faces
+    """  # noqa: D301 - \b is click's
+    from facemorph_core.bundle.locate import find_model
+    from server.catalogue import publish as add
+
+    entry = add(find_model(bundle), folder, name)
+    typer.echo(f"published {entry.name}@{entry.version}, sha256 {entry.sha256}", err=True)
+    typer.echo(str(entry.path))
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    arguments, debug = edge.take_debug(sys.argv[1:])
+    edge.run(
+        lambda: app(arguments, prog_name="python -m server", standalone_mode=False), debug=debug
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The ServerApp: config, run directory, strategy, rounds, bundle.
+
+It holds no photo of a site. Every round leaves a checkpoint, a line of figures and a picture,
+so that a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.config.load import split_overrides
+from facemorph_core.errors import FaceMorphError
+from facemorph_core.federated import Handshake, initial_weights, signature
+from server.conclude import conclude
+from server.rounds import RoundKeeper
+from server.rule import merging_rule
+from server.runs import Arrays, RunDirectory, choose_run
+from server.strategy import GuardedStrategy
+
+log = logging.getLogger("flwr")
+APP = Path(__file__).resolve().parent.parent
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train the run that the config names to its last round, and publish its model."""
+    settings = {name: str(value) for name, value in context.run_config.items()}
+    try:
+        config = load_run_config(APP / settings["config"], split_overrides(settings["overrides"]))
+        path = Path(settings["run-dir"]) if settings["run-dir"] else choose_run(runs(), config)
+        with RunDirectory.held(path, config) as run:
+            if run.state.round < config.federation.rounds:
+                train(grid, run)
+            conclude(run)
+            log.info("the run is complete: %s", run.path.resolve())
+    except FaceMorphError as error:
+        log.error("error: %s%s", error, f"\n hint: {error.hint}" if error.hint else "")
+        raise
+
+
+def train(grid: Grid, run: RunDirectory) -> None:
+    """All rounds that are still to do."""
+    config, federation = run.config, run.config.federation
+    weights, moments = run.latest()
+    start = record_of(weights) if weights else fresh_weights(config)
+    strategy = GuardedStrategy(
+        merging_rule(federation.strategy),
+        federation,
+        expected=signature(start.to_torch_state_dict()),
+        simulated=config.simulated,
+        first_round=run.state.round + 1,
+    )
+    strategy.restore_optimiser(moments)
+    keeper = RoundKeeper(run, strategy)
+    strategy.start(
+        grid,
+        initial_arrays=start,
+        num_rounds=federation.rounds - run.state.round,
+        timeout=federation.deadline,
+        train_config=request(run),
+        evaluate_config=request(run),
+        evaluate_fn=keeper.after_round,
+    )
+
+
+def request(run: RunDirectory) -> ConfigRecord:
+    """What every message to a site says beside the weights."""
+    handshake = Handshake.here(run.config, APP / "client")
+    return ConfigRecord({"run-id": run.state.id, **handshake.as_strings()})
+
+
+def record_of(weights: Arrays) -> ArrayRecord:
+    """Weights of a checkpoint in the form that travels."""
+    return ArrayRecord({name: Array(value) for name, value in weights.items()})
+
+
+def fresh_weights(config: RunConfig) -> ArrayRecord:
+    """The global model before its first round."""
+    return ArrayRecord(initial_weights(config.model, seed=config.seed))
+
+
+def runs() -> Path:
+    """Where runs are kept: ``$FACEMORPH_RUNS``, or ``runs`` in the working directory."""
+    return Path(os.environ.get("FACEMORPH_RUNS", "runs"))

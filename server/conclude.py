@@ -1,0 +1,50 @@
+"""The end of a run: its page and its model, made from what the rounds left on the disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+
+from facemorph_core.config.schema import DirichletPartition
+from facemorph_core.export.from_run import bundle_run
+from facemorph_core.report import write_run_report
+from facemorph_core.rundir import write_atomic
+from facemorph_core.shards.cache import shard_for
+from facemorph_core.shards.partition import site_view
+from facemorph_core.shards.summary import draw_summary, summarise
+from server.runs import RunDirectory
+
+log = logging.getLogger("flwr")
+
+
+def conclude(run: RunDirectory) -> None:
+    """Export the last round as a bundle, write the page, mark the run as complete.
+
+    A run that is complete already is left as it is.
+    """
+    bundle = run.path / "model.facemorph"
+    if run.state.status == "completed" and bundle.exists():
+        return
+    bundle_run(run.path, out=bundle)
+    if run.config.simulated:
+        describe_partition(run)
+    write_run_report(run.path)
+    run.complete()
+    log.info("model: %s", bundle)
+
+
+def describe_partition(run: RunDirectory) -> None:
+    """Who owned which faces. Only a simulation can know."""
+    config = run.config
+    sites = max(entry.get("present", 0) for entry in run.metrics())
+    base = shard_for(config.data, seed=config.seed)
+    views = [
+        site_view(base, config.data, site=site, sites=sites, seed=config.seed)
+        for site in range(sites)
+    ]
+    table = [asdict(summary) for summary in summarise(views)]
+    write_atomic(run.path / "partition.json", json.dumps(table, indent=2).encode())
+    partition = config.data.partition
+    attribute = partition.attribute if isinstance(partition, DirichletPartition) else None
+    draw_summary(views, attribute=attribute).save(run.path / "partition.png")

@@ -1,0 +1,1 @@
+"""Simulated federations on this machine, the demo, and the benchmark suite."""

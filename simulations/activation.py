@@ -1,0 +1,34 @@
+"""Activation of the virtual environment keeps this checkout's Flower apart from all others.
+
+Flower's local SuperLink is one per home and port, and remembers the folder it was first started
+in. Two checkouts that shared one would run each other's code.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+_MARK = "# facemorph: Flower of this checkout alone"
+_FIRST_PORT, _PORTS = 20_000, 10_000
+
+
+def extend_activation(venv: Path) -> None:
+    """Append the settings to ``bin/activate`` of ``venv``, once."""
+    script = venv / "bin" / "activate"
+    text = script.read_text(encoding="utf-8").split(_MARK)[0].rstrip("\n")
+    script.write_text(f"{text}\n\n{settings(venv.resolve().parent)}", encoding="utf-8")
+
+
+def settings(checkout: Path) -> str:
+    """Shell lines; the ports follow from the checkout's path."""
+    port = _FIRST_PORT + 2 * (zlib.crc32(str(checkout).encode()) % (_PORTS // 2))
+    return f"""{_MARK}
+export FLWR_HOME="{checkout}/.flwr"
+export FLWR_LOCAL_SUPERLINK_HTTP_API_PORT={port}
+export FLWR_LOCAL_CONTROL_API_PORT={port + 1}
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+export FLWR_TELEMETRY_ENABLED=0
+export FLWR_DISABLE_UPDATE_CHECK=1
+export FACEMORPH_RUNS="{checkout}/runs"
+"""

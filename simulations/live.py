@@ -1,0 +1,83 @@
+"""A simulated run on the terminal: what is going on, and how good the model is by now."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from simulations.run import Progress as Look
+from simulations.run import simulate
+
+
+def run_live(
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    root: Path,
+    cpus_per_site: float = 1.0,
+    console: Console | None = None,
+) -> Path:
+    """`simulate` with progress bars on standard error."""
+    with _bars(console or Console(stderr=True)) as bars:
+        prepare = bars.add_task("aligning the faces", total=None, visible=False, note="")
+        rounds = bars.add_task("starting Flower", total=None, note="")
+
+        def on_prepare(done: int, total: int) -> None:
+            bars.update(prepare, completed=done, total=total, visible=True)
+
+        def on_progress(look: Look) -> None:
+            _show(bars, rounds, look)
+
+        return simulate(
+            config,
+            overrides,
+            root=root,
+            cpus_per_site=cpus_per_site,
+            on_progress=on_progress,
+            on_prepare=on_prepare,
+        )
+
+
+@contextlib.contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield bars
+
+
+def _show(bars: Progress, task: TaskID, look: Look) -> None:
+    if not look.entries:
+        return
+    last = look.entries[-1]
+    notes = []
+    if "psnr" in last["server"]:
+        notes.append(f"unseen people {last['server']['psnr']:.2f} dB")
+    if last.get("set_aside"):
+        notes.append(f"{len(last['set_aside'])} set aside")
+    if not last.get("merged", True):
+        notes.append("nothing merged")
+    bars.update(
+        task,
+        description="training round by round",
+        completed=last["round"],
+        total=look.rounds,
+        note=", ".join(notes),
+    )

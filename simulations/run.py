@@ -1,0 +1,296 @@
+"""A real `flwr run` in isolation: its own Flower home, its own ports, a true exit code.
+
+Plain `flwr run` leaves a SuperLink behind that keeps the working directory of its first run, and
+Ray would run another checkout's ClientApp from there. Here the SuperLink belongs to this process,
+starts in an empty folder, and is gone when this ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.rundir import read_metrics
+from facemorph_core.shards.cache import shard_for
+from server.runs import choose_run, read_state
+
+APP = Path(__file__).resolve().parent.parent
+_START_SECONDS = 60.0
+_ASK_FLOWER_SECONDS = 20.0
+_CONFIG_TOML = """[superlink]
+default = "private"
+
+[superlink.private]
+address = "127.0.0.1:{port}"
+insecure = true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A look at a run while it goes on."""
+
+    path: Path
+    rounds: int
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+
+def simulate(
+    config_file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    root: Path,
+    cpus_per_site: float = 1,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_prepare: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Run the config to its last round and return its run directory.
+
+    A run of the same config that was interrupted goes on; one that is complete is returned as
+    it is.
+
+    Raises:
+        FederationError: if the run failed; with the reason that the server gave.
+    """
+    config_file = config_file.resolve()
+    config = load_run_config(config_file, overrides)
+    path = choose_run(root.resolve(), config)
+    state = read_state(path)
+    if state is not None and state.status == "completed":
+        return path
+    if config.simulated:
+        shard_for(config.data, seed=config.seed, progress=on_prepare)
+    path.mkdir(parents=True, exist_ok=True)
+    with _private_superlink(path) as (home, environment):
+        run_id = _submit(config_file, overrides, config, path, home, environment, cpus_per_site)
+        _follow(run_id, config, path, home, environment, on_progress)
+    return path
+
+
+# --- Flower ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A SuperLink of this process alone, in simulation mode; all of it is gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="facemorph-flower-"))
+    port = _free_port()
+    (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
+    (home / "work").mkdir()
+    environment = flower_environment(home)
+    log = path / ".flower.log"
+    with log.open("ab") as output:
+        superlink = subprocess.Popen(
+            [
+                _tool("flower-superlink"),
+                *("--insecure", "--simulation", "--isolation", "subprocess"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                "--disable-runtime-dependency-installation",
+            ],
+            cwd=home / "work",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+    try:
+        _wait_until_open(superlink, port, log)
+        yield home, environment
+    finally:
+        end_process_tree(superlink.pid)
+        superlink.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """An environment in which Flower installs nothing, tells nobody, and shares nothing."""
+    bin_folder = str(Path(sys.executable).parent)
+    return os.environ | {
+        "FLWR_HOME": str(home),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def _submit(
+    config_file: Path,
+    overrides: Sequence[str],
+    config: RunConfig,
+    path: Path,
+    home: Path,
+    environment: dict[str, str],
+    cpus_per_site: float,
+) -> str:
+    """Hand the app to the SuperLink; the run's id."""
+    settings = {
+        "config": _inside_app(config_file),
+        "overrides": " ".join(_quoted(item) for item in overrides),
+        "run-dir": str(path),
+    }
+    run_config = home / "run-config.toml"
+    run_config.write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()),
+        encoding="utf-8",
+    )
+    federation = (
+        f"num-supernodes={config.federation.sites} "
+        f"client-resources-num-cpus={cpus_per_site:g} client-resources-num-gpus=0.0"
+    )
+    answer = _flwr(
+        [
+            *("run", str(APP), "--format", "json"),
+            *("--run-config", str(run_config), "--federation-config", federation),
+        ],
+        home,
+        environment,
+    )
+    return str(answer["run-id"])
+
+
+def _follow(
+    run_id: str,
+    config: RunConfig,
+    path: Path,
+    home: Path,
+    environment: dict[str, str],
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Watch the run directory, which costs nothing; ask Flower itself now and then."""
+    asked = time.monotonic()
+    while True:
+        time.sleep(0.5)
+        on_progress(Progress(path, config.federation.rounds, read_metrics(path)))
+        state = read_state(path)
+        if state is not None and state.status == "completed":
+            return
+        if state is not None and state.status == "failed":
+            reason, _, hint = state.error.partition("\n hint: ")
+            raise FederationError(reason, hint=hint or f"the log is {path / '.flower.log'}")
+        if time.monotonic() - asked > _ASK_FLOWER_SECONDS:
+            asked = time.monotonic()
+            status = _status(run_id, home, environment)
+            if status.startswith("finished") and status != "finished:completed":
+                raise FederationError(
+                    f"Flower ended the run ({status}) before the server could say why",
+                    hint=f"the log is {path / '.flower.log'}",
+                )
+
+
+def _status(run_id: str, home: Path, environment: dict[str, str]) -> str:
+    answer = _flwr(["list", "--run-id", run_id, "--format", "json"], home, environment)
+    runs = answer.get("runs", [])
+    return str(runs[0].get("status", "")) if runs else ""
+
+
+def _flwr(words: list[str], home: Path, environment: dict[str, str]) -> dict[str, Any]:
+    done = subprocess.run(
+        [_tool("flwr"), *words],
+        cwd=home / "work",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    with contextlib.suppress(ValueError):
+        answer = json.loads(done.stdout[done.stdout.index("{") :])
+        if answer.get("success", True):
+            return dict(answer)
+    words_of_flower = " ".join((done.stdout + done.stderr).split())[-800:]
+    raise FederationError(f"flwr {words[0]} failed: {words_of_flower}")
+
+
+# --- processes -------------------------------------------------------------------------------
+
+
+def _end_with_parent() -> None:
+    """Linux: the SuperLink gets SIGTERM when this process dies, even by SIGKILL."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def end_process_tree(pid: int, *, patience: float = 10.0) -> None:
+    """End a process and all that it started, whatever process groups they are in."""
+    try:
+        parent = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    family = [*parent.children(recursive=True), parent]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=patience)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _wait_until_open(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise FederationError("Flower's SuperLink did not start", hint=f"its log is {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _tool(name: str) -> str:
+    """A program of this environment, whether or not it is activated."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise FederationError(
+            f"{name} is not installed here", hint='pip install -e ".[simulation]"'
+        )
+    return found
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def _inside_app(config_file: Path) -> str:
+    """Config files travel inside the app, by their path in it."""
+    try:
+        return config_file.relative_to(APP).as_posix()
+    except ValueError:
+        raise ConfigError(
+            str(config_file),
+            [f"a config of a simulation lies in {APP / 'configs'}, so that it travels"],
+            hint="copy it there, or use --set with one that is there",
+        ) from None
+
+
+def _quoted(item: str) -> str:
+    return "'" + item.replace("'", "'\"'\"'") + "'"

@@ -1,0 +1,20 @@
+"""Settings of all tests: hypothesis without deadlines, reproducible in CI; torch on one thread."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    """Tiny models gain nothing from threads, and real processes run beside these tests."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
+from facemorph_core.config.load import split_overrides
+from facemorph_core.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path, monkeypatch):
+    config = load_run_config(path)
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_run_config(config))
+    assert load_run_config(again) == config
+    assert digest(load_run_config(again)) == digest(config)
+
+
+def test_all_mistakes_of_a_file_and_its_overrides_come_in_one_error(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: x\nmodel: {kind: vae, latent_dims: 64}\nloss: {kl: -1}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(path, ["training.batch_size=0", "seed"])
+    text = str(caught.value)
+    assert text.startswith(f"{path} is not a valid run config:")
+    for part in (
+        "model.vae.latent_dims: Extra inputs are not permitted (got 64)",
+        "loss.kl: Input should be greater than or equal to 0 (got -1)",
+        "training.batch_size",
+        "seed: an override reads section.key=value",
+    ):
+        assert part in text
+
+
+def test_numbers_without_a_dot_are_numbers(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\ntraining: {learning_rate: 1e-5}\n")
+    assert load_run_config(path).training.learning_rate == 1e-5
+    assert load_run_config(path, ["loss.kl=2e-4"]).loss.kl == 2e-4
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValidationError):
+        RunConfig(name="x").seed = 3
+
+
+def test_an_override_wins_over_the_file_and_the_last_over_the_first(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\nseed: 1\n")
+    assert load_run_config(path, ["seed=2", "seed=3"]).seed == 3
+    assert load_run_config(path, ["model={kind: ae, width: 8}"]).model.kind == "ae"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("a: [", "not YAML"), ("- 1", "a mapping of settings"), ("\x00", "not YAML")],
+)
+def test_a_file_that_is_no_config_says_so(tmp_path, content, words):
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        load_run_config(path)
+
+
+def test_a_missing_file_says_so():
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_run_config("nowhere.yaml")
+
+
+def test_a_gan_under_differential_privacy_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "a.yaml"
+    values = {"name": "x", "model": {"kind": "vaegan"}, "privacy": {"noise_multiplier": 1.0}}
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match="the discriminator sees the photos too"):
+        load_run_config(path)
+
+
+def test_the_digest_ignores_how_a_process_starts_and_nothing_else():
+    base = RunConfig(name="x")
+    assert digest(base) == digest(base.model_copy(update={"resume": "must"}))
+    assert digest(base) != digest(base.model_copy(update={"seed": 1}))
+
+
+words = st.text(alphabet="abc.=1 '\"\\{}:", min_size=1, max_size=12).filter(str.strip)
+
+
+@given(items=st.lists(words, max_size=4))
+def test_overrides_survive_the_trip_through_one_line(items):
+    from simulations.run import _quoted
+
+    assert split_overrides(" ".join(_quoted(item) for item in items)) == items
+
+
+def test_an_unbalanced_quote_is_a_config_error():
+    with pytest.raises(ConfigError, match="No closing quotation"):
+        split_overrides("a='b")

@@ -1,0 +1,248 @@
+"""The client's parts that need no hub: references, tokens, and downloads from a made-up stream."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facemorph_core.errors import HubError, HubUnreachable, InvalidReference
+from facemorph_core.hub.download import MAX_BYTES, check_announced, download
+from facemorph_core.hub.proto import hub_pb2
+from facemorph_core.hub.reference import HubAddress, HubReference, checked_name
+from facemorph_core.hub.token import checked_token, read_token_file
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+
+
+@given(name=names, version=st.integers(1, 999_999_999), port=st.integers(1, 65535))
+def test_a_reference_is_read_as_written(name, version, port):
+    parsed = HubReference.parse(f"hub://models.example.org:{port}/{name}@{version}")
+    assert parsed == HubReference(HubAddress("models.example.org", port), name, version)
+
+
+@given(name=names)
+def test_no_version_is_the_latest(name):
+    bare = HubReference.parse(f"hub://localhost/{name}")
+    assert bare == HubReference.parse(f"hub://localhost/{name}@latest")
+    assert bare.version == 0
+    assert bare.address.port == 8765
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9", "hub://127.0.0.1:9", "hub://127.0.0.1:9/"])
+def test_an_address_may_lack_its_scheme(text):
+    assert HubAddress.parse(text) == HubAddress("127.0.0.1", 9)
+
+
+def test_an_ipv6_address_keeps_its_brackets_and_loses_its_colons_in_the_cache():
+    address = HubAddress.parse("hub+insecure://[::1]:9000")
+    assert str(address) == "[::1]:9000"
+    assert address.folder == "--1_9000"
+    assert address.plain_text
+    assert address.is_loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hub://host:1/../../etc/passwd",
+        "hub://host:1/..",
+        "hub://host:1/.hidden",
+        "hub://host:1/a/b",
+        "hub://host:1/a%2fb",
+        "hub://host:1/",
+        "hub://host:1",
+        "hub://host:1/a@0",
+        "hub://host:1/a@-1",
+        "hub://host:1/a@newest",
+        "hub://host:1/a@3@4",
+        "hub://host:1/" + "a" * 65,
+        "hub://host:port/a",
+        "hub://host:99999/a",
+        "hub://user@host:1/a",
+        "hub://../a",
+        "hub:///a",
+        "hub://ho st/a",
+        "http://host:1/a",
+        "a.facemorph",
+    ],
+)
+def test_what_is_no_reference_is_refused(text):
+    with pytest.raises(InvalidReference):
+        HubReference.parse(text)
+
+
+def test_plain_text_to_another_machine_is_refused():
+    with pytest.raises(InvalidReference, match="plain text is for a hub on this machine"):
+        HubReference.parse("hub+insecure://models.example.org:8765/faces")
+
+
+@given(text=st.text(max_size=70))
+def test_a_name_is_always_one_plain_folder(text):
+    try:
+        name = checked_name(text)
+    except InvalidReference:
+        return
+    assert not set(name) & set("/\\\0\n")
+    assert not name.startswith(".")
+
+
+# --- tokens ----------------------------------------------------------------------------------
+
+
+def test_a_token_file_is_its_owners_alone(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("correct-horse-battery\n")
+    file.chmod(0o600)
+    assert read_token_file(file) == "correct-horse-battery"
+    file.chmod(0o640)
+    with pytest.raises(HubError, match="others on this machine may read") as caught:
+        read_token_file(file)
+    assert "chmod 600" in caught.value.hint
+
+
+@pytest.mark.parametrize("token", ["", "short", "two words that are long", "ümläut-ümläut-ümläut"])
+def test_a_poor_token_is_refused_and_not_repeated(token):
+    with pytest.raises(HubError, match="no usable token") as caught:
+        checked_token(token, source="the file")
+    assert not token or token not in str(caught.value)
+
+
+def test_a_missing_token_file_comes_with_the_way_to_make_one(tmp_path):
+    with pytest.raises(HubError, match="cannot be read") as caught:
+        read_token_file(tmp_path / "none")
+    assert "token_urlsafe" in caught.value.hint
+
+
+# --- downloads -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pauses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facemorph_core.hub.download.PAUSE_SECONDS", 0.0)
+        yield
+
+
+class Stream:
+    """A hub's side of a download of ``content``; breaks off after each number of ``breaks``."""
+
+    def __init__(self, content: bytes, *, breaks: tuple[int, ...] = (), chunk: int = 7) -> None:
+        self.content, self.breaks, self.chunk = content, list(breaks), chunk
+        self.offsets: list[int] = []
+
+    def __call__(self, offset: int):
+        self.offsets.append(offset)
+        left = self.breaks.pop(0) if self.breaks else len(self.content) + 1
+        header = hub_pb2.Header(version=1, size=len(self.content), sha256=sha256(self.content))
+        yield hub_pb2.Chunk(header=header)
+        while offset < len(self.content):
+            if left <= 0:
+                raise HubUnreachable("gone")
+            data = self.content[offset : offset + min(self.chunk, left)]
+            left -= len(data)
+            offset += len(data)
+            yield hub_pb2.Chunk(data=data)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def run(stream, partial, content: bytes, **more) -> None:
+    download(stream, partial, size=len(content), sha256=sha256(content), **more)
+
+
+@given(content=st.binary(min_size=1, max_size=200), chunk=st.integers(1, 50), data=st.data())
+def test_however_often_it_breaks_off_the_bytes_are_the_bytes(
+    tmp_path_factory, content, chunk, data
+):
+    partial = tmp_path_factory.mktemp("fetch") / "partial"
+    partial.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    breaks = data.draw(st.lists(st.integers(1, 60), max_size=8))
+    run(Stream(content, breaks=tuple(breaks), chunk=chunk), partial, content)
+    assert partial.read_bytes() == content
+
+
+def test_what_is_there_is_not_asked_for_again(tmp_path):
+    content = bytes(range(100))
+    partial = tmp_path / "partial"
+    partial.write_bytes(content[:60])
+    stream = Stream(content, breaks=(10,))
+    run(stream, partial, content)
+    assert stream.offsets == [60, 70]
+
+
+def test_it_gives_up_when_nothing_comes_and_keeps_what_it_has(tmp_path):
+    content = bytes(range(100))
+    partial = tmp_path / "partial"
+    stream = Stream(content, breaks=(30, 0, 0, 0, 0, 0))
+    with pytest.raises(HubUnreachable):
+        run(stream, partial, content)
+    assert partial.read_bytes() == content[:30]
+    assert stream.offsets == [0, 30, 30, 30]
+
+
+def test_a_damaged_beginning_is_fetched_again(tmp_path):
+    content = bytes(range(100))
+    partial = tmp_path / "partial"
+    for beginning in (b"x" * 40, b"x" * 100, b"x" * 140):
+        partial.write_bytes(beginning)
+        run(Stream(content), partial, content)
+        assert partial.read_bytes() == content
+
+
+def test_other_bytes_than_announced_are_refused_and_removed(tmp_path):
+    content, partial = bytes(range(100)), tmp_path / "partial"
+    stream = Stream(bytes(100))
+    with pytest.raises(HubError, match="changed at the hub"):
+        run(stream, partial, content)
+
+    class Liar(Stream):
+        def __call__(self, offset):
+            chunks = super().__call__(offset)
+            yield next(chunks)
+            yield from (hub_pb2.Chunk(data=bytes(len(c.data))) for c in chunks)
+
+    with pytest.raises(HubError, match="does not have the announced SHA-256"):
+        run(Liar(content), partial, content)
+    assert not partial.exists()
+
+
+def test_more_bytes_than_announced_are_refused(tmp_path):
+    content = bytes(range(100))
+
+    def endless(offset):
+        yield next(Stream(content)(offset))
+        while True:
+            yield hub_pb2.Chunk(data=b"more" * 5)
+
+    with pytest.raises(HubError, match="more bytes than it announced"):
+        run(endless, tmp_path / "partial", content)
+    assert (tmp_path / "partial").stat().st_size <= 100
+
+
+def test_progress_is_told_in_bytes(tmp_path):
+    content, told = bytes(range(100)), []
+    run(Stream(content), tmp_path / "p", content, progress=lambda *now: told.append(now))
+    assert told[-1] == (100, 100)
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize(
+    ("size", "digest"),
+    [(0, "0" * 64), (MAX_BYTES + 1, "0" * 64), (5, ""), (5, "../" * 20), (5, "G" * 64)],
+)
+def test_an_impossible_announcement_is_refused(size, digest):
+    with pytest.raises(HubError, match="cannot be a bundle"):
+        check_announced(size, digest)
+
+
+def test_the_command_line_loads_no_grpc_before_it_asks():
+    code = (
+        "import sys; import facemorph_core.cli.hub, facemorph_core.bundle.locate; "
+        "sys.exit('grpc' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

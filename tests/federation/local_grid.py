@@ -1,0 +1,117 @@
+"""Real client and server apps in one process: no Ray, no network, no waiting.
+
+`LocalGrid` hands each message to a real ClientApp. A test may tamper with any reply, lose it, or
+raise in its place, which is what networks, sites and attackers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from facemorph_core.shards.shard import IndexRow, Shard, write_shard
+
+Tamper = Callable[[Message, Message], Message | None]
+"""From (request, reply) to the reply that arrives; None is silence."""
+
+
+@dataclass
+class LocalGrid(Grid):
+    """Nodes 1, 2, ... with a ClientApp and settings of their own."""
+
+    apps: dict[int, ClientApp]
+    settings: dict[int, dict[str, str | int]]
+    run_config: dict[str, str]
+    tamper: dict[int, Tamper] = field(default_factory=dict)
+    rounds_asked: list[int] = field(default_factory=list)
+    received: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.apps)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        replies = [self._answer(message) for message in messages]
+        return [reply for reply in replies if reply is not None]
+
+    def _answer(self, message: Message) -> Message | None:
+        node = message.metadata.dst_node_id
+        message.metadata.__dict__["_message_id"] = message.object_id
+        self.rounds_asked.append(int(message.content["config"]["server-round"]))
+        context = Context(1, node, dict(self.settings[node]), RecordDict(), dict(self.run_config))
+        reply: Message | None = self.apps[node](message, context)
+        if node in self.tamper:
+            reply = self.tamper[node](message, reply)
+        if reply is not None:
+            self.received.append(reply)
+        return reply
+
+    def set_run(self, run: object) -> None:
+        raise AssertionError("not used")
+
+    @property
+    def run(self) -> object:
+        raise AssertionError("not used")
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        raise AssertionError("not used")
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise AssertionError("not used")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise AssertionError("not used")
+
+
+def soft_faces(count: int, size: int, *, seed: int) -> np.ndarray:
+    """Smooth coloured blobs (count, size, size, 3) uint8: something an autoencoder can learn."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size] / size
+    colours = rng.uniform(40, 255, (count, 1, 1, 3))
+    centres = rng.uniform(0.35, 0.65, (count, 2, 1, 1))
+    blobs = np.exp(-((x - centres[:, 0]) ** 2 + (y - centres[:, 1]) ** 2) / 0.05)
+    return (colours * blobs[..., None]).astype(np.uint8)
+
+
+def tiny_shard(path: Path, *, count: int = 12, size: int = 32, seed: int = 0) -> Shard:
+    """A shard of `soft_faces`: two photos a person, the last third of them kept aside as val."""
+    index = [
+        IndexRow(person=f"p{i // 2}", split="train" if i < count * 2 // 3 else "val")
+        for i in range(count)
+    ]
+    landmarks = np.full((count, 68, 2), size / 2, np.float32)
+    return write_shard(path, soft_faces(count, size, seed=seed), landmarks, index)
+
+
+TINY = {
+    "name": "tiny",
+    "model": {"kind": "vae", "image_size": 32, "width": 8, "latent_dim": 8},
+    "loss": {"l1": 1.0, "kl": 1e-4},
+    "training": {"batch_size": 4, "learning_rate": 3e-3, "precision": "float32"},
+    "federation": {"rounds": 2, "sites": 3, "quorum": 2, "join_deadline": 1},
+    "evaluation": {"faces": "none", "samples": 4},
+}
+
+
+def write_config(path: Path, **sections: object) -> Path:
+    """`TINY` with sections merged in, as a YAML file."""
+    values = {**TINY}
+    for name, value in sections.items():
+        old = values.get(name)
+        values[name] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    path.write_text(yaml.safe_dump(values))
+    return path

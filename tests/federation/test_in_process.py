@@ -1,0 +1,330 @@
+"""The real apps, in one process: rounds, resume, drop-outs, attackers, privacy of what leaves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from safetensors.numpy import load_file
+
+from client.app import app as client_app
+from facemorph_core.bundle.read import open_bundle
+from facemorph_core.errors import FederationError
+from facemorph_core.rundir import read_metrics
+from server.app import app as server_app
+from server.runs import read_state
+from tests.federation.local_grid import LocalGrid, Tamper, tiny_shard, write_config
+
+SITES = 3
+
+
+@pytest.fixture
+def federation(tmp_path, monkeypatch):
+    """Build a grid of three sites with shards of their own, and run the real ServerApp on it."""
+    for number in range(1, SITES + 1):
+        tiny_shard(tmp_path / f"shard-{number}", seed=number)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+
+    def run(
+        *, tamper: dict[int, Tamper] | None = None, nodes=range(1, SITES + 1), **sections
+    ) -> tuple[Path, LocalGrid]:
+        config = write_config(tmp_path / "tiny.yaml", **sections)
+        settings = {
+            n: {"data-dir": str(tmp_path / f"shard-{n}"), "site": f"clinic-{n}"} for n in nodes
+        }
+        out = tmp_path / "run"
+        run_config = {"config": str(config), "overrides": "", "run-dir": str(out)}
+        grid = LocalGrid(dict.fromkeys(nodes, client_app), settings, run_config, tamper or {})
+        server_app(grid, Context(1, 0, {}, RecordDict(), run_config))
+        return out, grid
+
+    return run
+
+
+def test_two_rounds_leave_a_whole_run_directory(federation):
+    run, _ = federation()
+    assert read_state(run).status == "completed"
+    rounds = read_metrics(run)
+    assert [entry["round"] for entry in rounds] == [0, 1, 2]
+    assert rounds[-1]["used"] == ["clinic-1", "clinic-2", "clinic-3"]
+    assert rounds[-1]["examples"] == SITES * 8
+    assert rounds[-1]["sites"]["faces"] == SITES * 4
+    assert (run / "samples" / "round-0002.png").exists()
+    page = (run / "report.html").read_text()
+    assert "clinic-1" in page
+    assert "Trained without differential privacy" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    bundle = open_bundle(run / "model.facemorph")
+    trained = load_file(run / "checkpoints" / "round-0002.safetensors")
+    for name, value in bundle.weights().items():
+        np.testing.assert_allclose(value, trained[name], atol=2e-3)
+
+
+def test_training_learns(federation):
+    run, _ = federation(federation={"rounds": 6, "local_epochs": 4})
+    scores = [entry["sites"]["psnr"] for entry in read_metrics(run)[1:]]
+    assert scores[-1] > scores[0] + 1
+
+
+def test_the_merged_weights_are_the_mean_of_the_sites_by_images(federation):
+    run, grid = federation(federation={"rounds": 1})
+    replies = [reply for reply in grid.received if reply.content.array_records]
+    merged = load_file(run / "checkpoints" / "round-0001.safetensors")
+    for name, value in merged.items():
+        slow = np.mean([r.content["arrays"][name].numpy().astype(np.float64) for r in replies], 0)
+        np.testing.assert_allclose(value, slow, atol=1e-6)
+
+
+def test_only_weights_counts_figures_and_a_name_leave_a_site(federation):
+    _, grid = federation(
+        model={"kind": "vaegan", "image_size": 32, "width": 8, "latent_dim": 8},
+        loss={"adversarial": 0.1},
+    )
+    for reply in grid.received:
+        assert set(reply.content) <= {"arrays", "metrics", "site"}
+        assert all(isinstance(v, int | float) for v in reply.content["metrics"].values())
+        assert all(
+            name.startswith(("encoder.", "decoder."))
+            for record in reply.content.array_records.values()
+            for name in record
+        )
+
+
+def test_a_discriminator_stays_at_its_site_and_goes_on_there(federation, tmp_path):
+    federation(
+        model={"kind": "vaegan", "image_size": 32, "width": 8, "latent_dim": 8},
+        loss={"adversarial": 0.1},
+    )
+    kept = sorted(tmp_path.glob("shard-*.state/*/discriminator.safetensors"))
+    assert len(kept) == SITES
+    first, second = load_file(kept[0]), load_file(kept[1])
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
+
+
+# --- sites that fail, lie or vanish ---------------------------------------------------------
+
+
+def with_arrays(change) -> Tamper:
+    def tamper(request: Message, reply: Message) -> Message:
+        if "arrays" not in reply.content:
+            return reply
+        arrays = {n: a.numpy().copy() for n, a in reply.content["arrays"].items()}
+        change(arrays)
+        reply.content["arrays"] = ArrayRecord({n: Array(a) for n, a in arrays.items()})
+        return reply
+
+    return tamper
+
+
+def first(arrays):
+    return next(iter(arrays))
+
+
+def raw_bytes(request: Message, reply: Message) -> Message:
+    if "arrays" in reply.content:
+        name = first(reply.content["arrays"])
+        array = reply.content["arrays"][name]
+        reply.content["arrays"][name] = Array(array.dtype, array.shape, array.stype, b"garbage")
+    return reply
+
+
+def lying_about_count(request: Message, reply: Message) -> Message:
+    reply.content["metrics"]["num-examples"] = -5
+    return reply
+
+
+def unequal_figures(request: Message, reply: Message) -> Message:
+    reply.content["metrics"]["a-figure-of-its-own"] = 1.0
+    return reply
+
+
+ATTACKS = {
+    "nan": (with_arrays(lambda a: a[first(a)].fill(math.nan)), "not finite"),
+    "shape": (with_arrays(lambda a: a.update({first(a): np.zeros(3, np.float32)})), "has shape"),
+    "names": (with_arrays(lambda a: a.pop(first(a))), "are missing"),
+    "extra": (with_arrays(lambda a: a.update(x=np.zeros(1, np.float32))), "are unknown"),
+    "bytes": (raw_bytes, "cannot be read"),
+    "count": (lying_about_count, "whole number above 0"),
+    "silence": (lambda request, reply: None, "no answer within"),
+    "error": (
+        lambda request, reply: Message(Error(7, "/home/clinic/secret"), reply_to=request),
+        "Flower's error code 7",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_bad_reply_costs_the_round_nothing_but_itself(federation, attack):
+    tamper, words = ATTACKS[attack]
+    run, _ = federation(tamper={2: tamper})
+    rounds = read_metrics(run)
+    assert read_state(run).status == "completed"
+    assert rounds[-1]["used"] == ["clinic-1", "clinic-3"]
+    assert any(words in item["reason"] for item in rounds[-1]["set_aside"])
+    assert "secret" not in (run / "metrics.jsonl").read_text()
+    weights = load_file(run / "checkpoints" / "round-0002.safetensors")
+    assert all(np.isfinite(value).all() for value in weights.values())
+
+
+def test_sites_may_give_unequal_figures(federation):
+    run, _ = federation(tamper={2: unequal_figures})
+    assert len(read_metrics(run)[-1]["used"]) == SITES
+    assert "a-figure-of-its-own" not in read_metrics(run)[-1]["training"]
+
+
+def test_a_round_without_a_quorum_keeps_the_weights_and_three_of_them_end_the_run(federation):
+    silence = ATTACKS["silence"][0]
+    with pytest.raises(FederationError, match="1 usable replies of 2 needed, 3 rounds in a row"):
+        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5})
+
+
+def test_after_the_sites_are_mended_a_failed_run_goes_on(federation):
+    silence = ATTACKS["silence"][0]
+    with pytest.raises(FederationError):
+        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5})
+    run, grid = federation(federation={"rounds": 5})
+    assert read_state(run).status == "completed"
+    assert [entry["round"] for entry in read_metrics(run)] == [0, 1, 2, 3, 4, 5]
+    assert min(grid.rounds_asked) == 3
+
+
+def test_too_few_sites_is_an_error_and_not_a_wait(federation):
+    with pytest.raises(FederationError, match="1 sites after 1 s, 2 are needed"):
+        federation(nodes=[1])
+
+
+# --- killed and resumed -----------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What SIGKILL looks like to the code that runs."""
+
+
+@pytest.mark.parametrize("strategy", [{"kind": "fedavg"}, {"kind": "fedadam"}])
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(federation, tmp_path, strategy):
+    sections = {"federation": {"rounds": 4, "strategy": strategy}}
+    whole, _ = federation(**sections)
+    expected = load_file(whole / "checkpoints" / "round-0004.safetensors")
+    whole.rename(tmp_path / "whole")
+
+    def die_in_round_3(request: Message, reply: Message) -> Message:
+        if request.content["config"]["server-round"] == 3:
+            raise Killed
+        return reply
+
+    with pytest.raises(Killed):
+        federation(tamper={1: die_in_round_3}, **sections)
+    run, grid = federation(**sections)
+    got = load_file(run / "checkpoints" / "round-0004.safetensors")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
+    assert [entry["round"] for entry in read_metrics(run)] == [0, 1, 2, 3, 4]
+
+
+def test_a_complete_run_is_left_as_it_is(federation):
+    run, _ = federation()
+    before = (run / "model.facemorph").read_bytes()
+    _, grid = federation()
+    assert not grid.rounds_asked
+    assert (run / "model.facemorph").read_bytes() == before
+
+
+def test_a_run_directory_of_another_config_is_not_touched(federation):
+    federation()
+    with pytest.raises(FederationError, match="holds a run of another config"):
+        federation(seed=5)
+
+
+# --- what a site refuses ----------------------------------------------------------------------
+
+
+def changed_request(**values):
+    """A server that sends other things than it should: seen by the client as it is."""
+
+    def app(message: Message, context: Context) -> Message:
+        config = dict(message.content["config"]) | values
+        message.content["config"] = ConfigRecord(config)
+        return client_app(message, context)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"core_version": "9.9"}, "another version of facemorph_core"),
+        ({"config_digest": "0" * 64}, "resolved another config"),
+        ({"code_digest": "0" * 64}, "other client code"),
+        ({"run-id": "../../etc"}, "its own log says why"),
+    ],
+)
+def test_a_site_refuses_what_does_not_fit_in_one_sentence(federation, monkeypatch, values, words):
+    real = LocalGrid._answer
+
+    def answer(self, message):
+        if message.metadata.dst_node_id == 2:
+            self.apps[2] = changed_request(**values)
+        return real(self, message)
+
+    monkeypatch.setattr(LocalGrid, "_answer", answer)
+    run, _ = federation()
+    assert any(words in item["reason"] for item in read_metrics(run)[-1]["set_aside"])
+
+
+def test_a_site_refuses_another_graph(federation, monkeypatch):
+    real = LocalGrid._answer
+
+    def answer(self, message):
+        if message.metadata.dst_node_id == 2:
+            message.content["arrays"] = ArrayRecord(
+                {"encoder.imprint": Array(np.ones((4, 4), np.float32))}
+            )
+        return real(self, message)
+
+    monkeypatch.setattr(LocalGrid, "_answer", answer)
+    run, grid = federation()
+    assert any("do not fit the model" in i["reason"] for i in read_metrics(run)[-1]["set_aside"])
+
+
+def test_the_text_of_an_exception_stays_at_the_site(federation, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise OSError("/home/clinic/patients/smith.jpg")
+
+    monkeypatch.setattr("client.app.train_round", broken)
+    with pytest.raises(FederationError):
+        federation(federation={"rounds": 3})
+    assert "smith" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "smith" not in (tmp_path / "run" / "state.json").read_text()
+
+
+# --- every rule -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"kind": "fedprox", "mu": 0.1},
+        {"kind": "fedyogi", "learning_rate": 1e-3},
+        {"kind": "trimmed_mean", "beta": 0.34},
+        {"kind": "krum", "num_malicious": 0},
+    ],
+    ids=lambda s: s["kind"],
+)
+def test_every_rule_of_the_config_runs(federation, strategy):
+    run, _ = federation(federation={"strategy": strategy})
+    assert read_state(run).status == "completed"
+    assert read_metrics(run)[-1]["merged"]
+
+
+def test_a_trimmed_mean_drops_a_site_that_is_far_off(federation):
+    far = with_arrays(lambda a: a.update({n: v + 1000 for n, v in a.items()}))
+    run, _ = federation(
+        tamper={2: far},
+        federation={"rounds": 1, "strategy": {"kind": "trimmed_mean", "beta": 0.34}},
+    )
+    weights = load_file(run / "checkpoints" / "round-0001.safetensors")
+    assert max(np.abs(value).max() for value in weights.values()) < 100

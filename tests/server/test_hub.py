@@ -1,0 +1,577 @@
+"""The hub and its client over real gRPC, with real certificates and a real, tiny bundle."""
+
+import datetime
+import hashlib
+import ipaddress
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typer.testing import CliRunner
+
+from facemorph_core import hub as client
+from facemorph_core.cli.hub import command
+from facemorph_core.config.schema import AEConfig
+from facemorph_core.errors import (
+    BundleError,
+    HubError,
+    HubUnreachable,
+    InvalidReference,
+    UnknownModel,
+)
+from facemorph_core.export.bundle import write_bundle
+from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
+from facemorph_core.models.build import build_model
+from server.catalogue import Catalogue, publish
+from server.hub import SERVICE, start, tls
+
+TOKEN = "a-token-for-the-tests-only"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory) -> list[Path]:
+    """Two different tiny models."""
+    folder = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(folder / f"tiny-{seed}.facemorph", seed=seed) for seed in (0, 1)]
+
+
+def make_bundle(out: Path, *, seed: int) -> Path:
+    torch.manual_seed(seed)
+    model = build_model(AEConfig(image_size=32, width=8, latent_dim=8))
+    config = {"name": "tiny", "model": {"kind": "ae"}}
+    return write_bundle(model, out, config=config, training={"rounds": 1}, metrics={})
+
+
+@dataclass(frozen=True)
+class Authority:
+    cert: Path
+    key: Path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Authority:
+    return make_certificate(tmp_path_factory.mktemp("certs"))
+
+
+def make_certificate(folder: Path) -> Authority:
+    """A self-signed certificate for localhost and 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub under test")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made = Authority(folder / "hub.pem", folder / "hub.key")
+    made.cert.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    made.key.chmod(0o600)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_outside(monkeypatch, tmp_path):
+    for name in ("TOKEN", "TOKEN_FILE", "CA", "INSECURE"):
+        monkeypatch.delenv(f"FACEMORPH_HUB_{name}", raising=False)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("facemorph_core.hub.download.PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def shelf(tmp_path, bundles) -> Path:
+    """A hub's directory with faces@1 and faces@2."""
+    folder = tmp_path / "models"
+    for bundle in bundles:
+        publish(bundle, folder, "faces")
+    return folder
+
+
+@pytest.fixture
+def plain(shelf):
+    """A hub in plain text on loopback."""
+    running = start(Catalogue(shelf), "127.0.0.1:0", credentials=None)
+    yield running
+    running.stop(0)
+
+
+@pytest.fixture
+def secure(shelf, certificate):
+    """A hub with TLS and a read token."""
+    credentials = tls(certificate.cert, certificate.key)
+    running = start(Catalogue(shelf), "127.0.0.1:0", credentials=credentials, token=TOKEN)
+    yield running
+    running.stop(0)
+
+
+def stub_of(running) -> hub_pb2_grpc.ModelHubStub:
+    return hub_pb2_grpc.ModelHubStub(grpc.insecure_channel(running.address))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- publishing ------------------------------------------------------------------------------
+
+
+def test_versions_count_from_one_and_never_change(tmp_path, bundles):
+    first = publish(bundles[0], tmp_path, "faces")
+    second = publish(bundles[1], tmp_path, "faces")
+    assert [first.version, second.version] == [1, 2]
+    assert first.path == tmp_path / "faces" / "1.facemorph"
+    assert [sha256(first.path), sha256(second.path)] == [sha256(b) for b in bundles]
+
+
+def test_the_same_bundle_again_is_the_same_version(tmp_path, bundles):
+    assert publish(bundles[0], tmp_path, "faces") == publish(bundles[0], tmp_path, "faces")
+    publish(bundles[1], tmp_path, "faces")
+    assert publish(bundles[0], tmp_path, "faces").version == 3
+
+
+def test_a_damaged_bundle_is_not_published(tmp_path, bundles):
+    damaged = tmp_path / "damaged.facemorph"
+    data = bytearray(bundles[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(BundleError):
+        publish(damaged, tmp_path / "models", "faces")
+    assert Catalogue(tmp_path / "models").entries() == []
+
+
+@pytest.mark.parametrize("name", ["../faces", "a/b", ".faces", "", "faces\n"])
+def test_a_name_cannot_leave_the_directory(tmp_path, bundles, name):
+    with pytest.raises(InvalidReference):
+        publish(bundles[0], tmp_path / "models", name)
+
+
+def test_two_publishers_do_not_take_the_same_number(tmp_path, bundles):
+    threads = [
+        threading.Thread(target=publish, args=(bundle, tmp_path, "faces")) for bundle in bundles
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = Catalogue(tmp_path).entries()
+    assert [entry.version for entry in entries] == [1, 2]
+    assert {entry.sha256 for entry in entries} == {sha256(bundle) for bundle in bundles}
+
+
+def test_what_a_killed_publisher_left_is_not_listed_and_goes(tmp_path, bundles):
+    (tmp_path / "faces").mkdir()
+    leftover = tmp_path / "faces" / ".1.12345678.facemorph"
+    leftover.write_bytes(b"half")
+    assert Catalogue(tmp_path).entries() == []
+    publish(bundles[0], tmp_path, "faces")
+    assert not leftover.exists()
+
+
+# --- the service -----------------------------------------------------------------------------
+
+
+def test_the_list_holds_every_version(plain, bundles):
+    listed = client.list_models(plain.url)
+    assert [(m.name, m.version, m.sha256, m.damaged) for m in listed] == [
+        ("faces", number, sha256(bundle), False) for number, bundle in enumerate(bundles, 1)
+    ]
+
+
+def test_a_description_is_the_manifest_in_short(plain, bundles):
+    described = client.describe(f"{plain.url}/faces@1")
+    assert described.version == 1
+    assert described.size == bundles[0].stat().st_size
+    assert described.manifest["latent_dim"] == 8
+    assert described.manifest["training"] == {"rounds": 1}
+    assert "guarantee" in described.manifest["privacy"]
+    assert not {"members", "config"} & described.manifest.keys()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2**20 - 1, None])
+def test_a_download_is_the_header_and_the_bytes_from_the_offset(plain, bundles, offset):
+    data = bundles[1].read_bytes()
+    offset = len(data) if offset is None else min(offset, len(data))
+    request = hub_pb2.DownloadRequest(name="faces", offset=offset)
+    header, *chunks = stub_of(plain).Download(request)
+    assert header.header == hub_pb2.Header(version=2, size=len(data), sha256=sha256(bundles[1]))
+    assert b"".join(chunk.data for chunk in chunks) == data[offset:]
+
+
+def test_chunks_fit_a_small_message(plain, monkeypatch, bundles):
+    monkeypatch.setattr("server.hub.CHUNK", 1000)
+    request = hub_pb2.DownloadRequest(name="faces")
+    _, *chunks = stub_of(plain).Download(request)
+    assert {len(chunk.data) for chunk in chunks[:-1]} == {1000}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "offset", "code"),
+    [
+        ("nobody", 0, 0, grpc.StatusCode.NOT_FOUND),
+        ("faces", 9, 0, grpc.StatusCode.NOT_FOUND),
+        ("../models/faces", 1, 0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("..", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("", 0, 0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("faces", 1, 2**40, grpc.StatusCode.OUT_OF_RANGE),
+    ],
+)
+def test_a_wrong_request_has_its_status(plain, name, version, offset, code):
+    request = hub_pb2.DownloadRequest(name=name, version=version, offset=offset)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub_of(plain).Download(request))
+    assert caught.value.code() is code
+
+
+def test_a_large_request_is_refused(plain):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub_of(plain).Describe(hub_pb2.DescribeRequest(name="x" * 2**17))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_damaged_bundle_is_listed_logged_and_not_served(shelf, caplog):
+    newest = shelf / "faces" / "2.facemorph"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    (shelf / "rubbish").mkdir()
+    (shelf / "rubbish" / "1.facemorph").write_bytes(b"not a bundle")
+    with caplog.at_level(logging.WARNING):
+        running = start(Catalogue(shelf), "127.0.0.1:0", credentials=None)
+    try:
+        assert "faces@2 is not served" in caplog.text
+        listed = client.list_models(running.url)
+        assert [(m.name, m.version) for m in listed if m.damaged] == [("faces", 2), ("rubbish", 1)]
+        with pytest.raises(HubError, match=r"holds a damaged bundle: faces@2") as caught:
+            client.fetch(f"{running.url}/faces@2")
+        assert str(shelf) not in str(caught.value)
+        assert client.describe(f"{running.url}/faces").version == 1
+        with pytest.raises(UnknownModel):
+            client.describe(f"{running.url}/rubbish")
+    finally:
+        running.stop(0)
+
+
+def test_a_bundle_that_appears_or_is_damaged_later_is_noticed(plain, shelf, bundles):
+    publish(bundles[0], shelf, "later")
+    assert client.describe(f"{plain.url}/later").version == 1
+    (shelf / "later" / "1.facemorph").write_bytes(b"overwritten")
+    with pytest.raises(UnknownModel):
+        client.describe(f"{plain.url}/later")
+
+
+def test_other_files_in_the_directory_are_none_of_its_business(shelf):
+    (shelf / "README.md").write_text("models")
+    (shelf / "faces" / "notes.txt").write_text("")
+    (shelf / "faces" / "03.facemorph").write_bytes(b"")
+    (shelf / "faces" / "4.facemorph").mkdir()
+    (shelf / ".trash").mkdir()
+    assert [entry.version for entry in Catalogue(shelf).entries()] == [1, 2]
+
+
+def test_a_missing_directory_is_an_error_with_advice(tmp_path):
+    with pytest.raises(HubError, match="not a directory") as caught:
+        Catalogue(tmp_path / "none")
+    assert "publish" in caught.value.hint
+
+
+def test_health_is_told_without_a_token(secure, certificate):
+    trusted = grpc.ssl_channel_credentials(certificate.cert.read_bytes())
+    with grpc.secure_channel(secure.address, trusted) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", SERVICE):
+            reply = health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+# --- TLS, tokens, plain text -----------------------------------------------------------------
+
+
+def test_over_tls_with_the_token(secure, certificate, bundles):
+    assert secure.url.startswith("hub://")
+    path = client.fetch(f"{secure.url}/faces", token=TOKEN, ca=certificate.cert)
+    assert path.read_bytes() == bundles[1].read_bytes()
+
+
+def test_what_the_environment_says_is_enough(secure, certificate, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEMORPH_HUB_CA", str(certificate.cert))
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN_FILE", str(file))
+    assert len(client.list_models(secure.url)) == 2
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", "another-token-that-is-wrong")
+    with pytest.raises(HubError, match="wants a valid read token"):
+        client.list_models(secure.url)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN[:-1] + "x", TOKEN + "x"])
+def test_nothing_is_told_without_the_token(secure, certificate, token):
+    for ask in (client.fetch, client.describe):
+        with pytest.raises(HubError, match="wants a valid read token") as caught:
+            ask(f"{secure.url}/faces", token=token, ca=certificate.cert)
+        assert "FACEMORPH_HUB_TOKEN" in caught.value.hint
+
+
+def test_a_hub_whose_certificate_is_not_trusted_gets_no_token(secure, tmp_path):
+    stranger = make_certificate(tmp_path)
+    with pytest.raises(HubUnreachable) as caught:
+        client.list_models(secure.url, token=TOKEN, ca=stranger.cert)
+    assert "--ca" in caught.value.hint
+    with pytest.raises(HubUnreachable):
+        client.list_models(secure.url, token=TOKEN)
+
+
+def test_plain_text_is_never_tried_unasked(plain, monkeypatch):
+    address = f"hub://{plain.address}"
+    with pytest.raises(HubUnreachable) as caught:
+        client.list_models(address)
+    assert "hub+insecure://" in caught.value.hint
+    monkeypatch.setenv("FACEMORPH_HUB_INSECURE", "1")
+    assert len(client.list_models(address)) == 2
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:0"])
+def test_plain_text_is_served_on_loopback_only(shelf, address):
+    with pytest.raises(HubError, match="loopback only"):
+        start(Catalogue(shelf), address, credentials=None)
+
+
+def test_a_port_in_use_is_an_error(plain, shelf):
+    with pytest.raises(HubError, match="cannot listen"):
+        start(Catalogue(shelf), plain.address, credentials=None)
+
+
+def test_bad_certificates_are_named_before_anything_starts(certificate, tmp_path):
+    other = make_certificate(tmp_path)
+    with pytest.raises(HubError, match="are not a certificate and its key"):
+        tls(certificate.cert, other.key)
+    with pytest.raises(HubError, match="cannot be read"):
+        tls(tmp_path / "none.pem", certificate.key)
+    other.key.chmod(0o604)
+    with pytest.raises(HubError, match="may read the key"):
+        tls(other.cert, other.key)
+
+
+# --- fetching --------------------------------------------------------------------------------
+
+
+class Counting:
+    """How often the hub's bytes are asked for."""
+
+    def __init__(self, monkeypatch) -> None:
+        from server.hub import ModelHub
+
+        self.offsets: list[int] = []
+        download = ModelHub.Download
+
+        def counted(servicer, request, context):
+            self.offsets.append(request.offset)
+            return download(servicer, request, context)
+
+        monkeypatch.setattr(ModelHub, "Download", counted)
+
+
+def hub_on(shelf: Path):
+    return start(Catalogue(shelf), "127.0.0.1:0", credentials=None)
+
+
+def test_it_is_fetched_once(shelf, bundles, monkeypatch):
+    counting = Counting(monkeypatch)
+    running = hub_on(shelf)
+    try:
+        paths = {client.fetch(f"{running.url}/faces@{v}") for v in ("latest", "2", "latest")}
+        (path,) = paths
+        assert path.read_bytes() == bundles[1].read_bytes()
+        assert path.name == f"2-{sha256(path)[:12]}.facemorph"
+        assert path.parent.name == "faces"
+        assert path.parent.parent.name == running.address.replace(":", "_")
+        assert counting.offsets == [0]
+        assert client.fetch(f"{running.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    finally:
+        running.stop(0)
+
+
+def test_a_download_that_broke_off_is_resumed(shelf, bundles, monkeypatch, tmp_path):
+    counting = Counting(monkeypatch)
+    running = hub_on(shelf)
+    try:
+        path = client.fetch(f"{running.url}/faces")
+        whole = path.read_bytes()
+        path.rename(path.with_name(f"{path.name}.partial")).write_bytes(whole[:1234])
+        assert client.fetch(f"{running.url}/faces").read_bytes() == whole
+        assert counting.offsets == [0, 1234]
+        assert [p.name for p in path.parent.iterdir() if p.name != ".lock"] == [path.name]
+    finally:
+        running.stop(0)
+
+
+def test_without_the_hub_the_newest_that_is_there_serves(shelf, caplog):
+    running = hub_on(shelf)
+    one, two = (client.fetch(f"{running.url}/faces@{version}") for version in (1, 2))
+    running.stop(0)
+    with caplog.at_level(logging.WARNING):
+        assert client.fetch(f"{running.url}/faces@latest") == two
+    assert "using the newest version in the cache" in caplog.text
+    assert client.fetch(f"{running.url}/faces@1") == one
+    with pytest.raises(HubUnreachable):
+        client.fetch(f"{running.url}/faces@3")
+    with pytest.raises(HubUnreachable):
+        client.fetch(f"{running.url}/others")
+
+
+def test_a_refusal_is_not_taken_for_silence(shelf, certificate):
+    credentials = tls(certificate.cert, certificate.key)
+    running = start(Catalogue(shelf), "127.0.0.1:0", credentials=credentials, token=TOKEN)
+    try:
+        client.fetch(f"{running.url}/faces", token=TOKEN, ca=certificate.cert)
+        with pytest.raises(HubError, match="read token"):
+            client.fetch(f"{running.url}/faces", ca=certificate.cert)
+    finally:
+        running.stop(0)
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(plain, bundles, caplog):
+    path = client.fetch(f"{plain.url}/faces@1")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    assert "damaged and was removed" in caplog.text
+
+
+def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
+    def refused(path):
+        raise BundleError(f"{path} is damaged")
+
+    monkeypatch.setattr("facemorph_core.hub.client.open_bundle", refused)
+    with pytest.raises(BundleError):
+        client.fetch(f"{plain.url}/faces")
+    from facemorph_core.shards.cache import cache_dir
+
+    assert not [*cache_dir().rglob("*.facemorph*")]
+
+
+def test_several_at_once_fetch_once(shelf, monkeypatch):
+    counting = Counting(monkeypatch)
+    running = hub_on(shelf)
+    try:
+        paths: list[Path] = []
+        threads = [
+            threading.Thread(target=lambda: paths.append(client.fetch(f"{running.url}/faces")))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(paths)) == 1
+        assert len(paths) == 4
+        assert counting.offsets == [0]
+    finally:
+        running.stop(0)
+
+
+def test_a_lying_hub_cannot_choose_the_files_name(plain, monkeypatch):
+    from facemorph_core.hub.channel import Hub
+
+    for lie in (
+        {"name": "../../faces", "version": 1, "size": 5, "sha256": "0" * 64},
+        {"name": "faces", "version": 7, "size": 5, "sha256": "0" * 64},
+        {"name": "faces", "version": 1, "size": 5, "sha256": "../../../x"},
+    ):
+        reply = hub_pb2.Description(**lie)
+        monkeypatch.setattr(Hub, "describe", lambda *_, reply=reply: reply)
+        with pytest.raises(HubError):
+            client.fetch(f"{plain.url}/faces@1")
+
+
+def test_only_names_and_numbers_go_to_the_hub():
+    requests = (hub_pb2.ListRequest, hub_pb2.DescribeRequest, hub_pb2.DownloadRequest)
+    fields = [field for request in requests for field in request.DESCRIPTOR.fields]
+    assert {field.name for field in fields} == {"name", "version", "offset"}
+    assert not [field for field in fields if field.type == field.TYPE_BYTES]
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+def test_the_readers_commands(plain, bundles):
+    listed = CliRunner().invoke(command, ["list", plain.url])
+    assert listed.stdout.splitlines()[1].split()[0] == "faces@2"
+    as_json = CliRunner().invoke(command, ["list", plain.url, "--json"])
+    assert json.loads(as_json.stdout)[0]["sha256"] == sha256(bundles[0])
+    described = CliRunner().invoke(command, ["describe", f"{plain.url}/faces"])
+    assert json.loads(described.stdout)["version"] == 2
+    fetched = CliRunner().invoke(command, ["fetch", f"{plain.url}/faces"])
+    assert sha256(Path(fetched.stdout.strip())) == sha256(bundles[1])
+
+
+def run_server(*arguments: object, **more) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "server", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
+    published = run_server("publish", bundles[0], tmp_path, "--name", "faces")
+    path, _ = published.communicate(timeout=60)
+    assert Path(path.strip()) == tmp_path / "faces" / "1.facemorph"
+    process = run_server("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback")
+    try:
+        line = process.stdout.readline().strip()
+        assert line.startswith("listening on hub+insecure://127.0.0.1:")
+        url = line.removeprefix("listening on ")
+        assert client.fetch(f"{url}/faces").read_bytes() == bundles[0].read_bytes()
+        process.send_signal(number)
+        rest, log = process.communicate(timeout=20)
+        assert (process.returncode, rest) == (0, "")
+        assert "faces@1" in log
+        assert "Traceback" not in log
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "needs --cert and --key, or --insecure-loopback"),
+        (["--cert", "x"], "needs --cert and --key"),
+        (["--insecure-loopback", "--address", "0.0.0.0:0"], "loopback only"),
+        (["--insecure-loopback", "--token-file", "/nonexistent"], "cannot be read"),
+    ],
+)
+def test_a_hub_that_would_be_unsafe_does_not_start(tmp_path, arguments, said, monkeypatch):
+    from server.__main__ import app
+
+    result = CliRunner().invoke(app, ["hub", str(tmp_path), *arguments])
+    assert isinstance(result.exception, HubError)
+    assert said in str(result.exception)
