@@ -91,7 +91,7 @@ def _blocks() -> nn.ModuleList:
 
 
 def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """From torchvision's names, which count layers through the whole net, to those of the blocks."""
+    """From torchvision's names, counted through the whole net, to those of the blocks."""
     renamed, start = {}, 0
     for block, widths in enumerate(BLOCKS):
         opening = 1 if block else 0

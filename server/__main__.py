@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from facemorph_core.cli import edge
+from facemorph_core.cli.main import run_app
 from facemorph_core.errors import HubError
 
 app = typer.Typer(
@@ -56,9 +55,12 @@ def hub(
 
     from facemorph_core.hub.token import read_token_file
     from server.catalogue import Catalogue
-    from server.hub import start, tls, until_stopped
+    from server.hub import GRACE_SECONDS, start, stop_signals, tls
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    log = logging.getLogger(__name__)
     if insecure_loopback == bool(cert or key) or bool(cert) != bool(key):
         raise HubError(
             "the hub needs --cert and --key, or --insecure-loopback, and not both",
@@ -67,10 +69,13 @@ def hub(
     credentials = tls(cert, key) if cert and key else None
     token = read_token_file(token_file) if token_file else None
     if token is None:
-        logging.getLogger(__name__).info("no --token-file: whoever reaches the hub may read")
+        log.info("no --token-file: whoever reaches the hub may read")
+    asked = stop_signals()
     running = start(Catalogue(folder), address, credentials=credentials, token=token)
     typer.echo(f"listening on {running.url}")
-    until_stopped(running)
+    asked.wait()
+    log.info("stopping; downloads under way have %.0f s", GRACE_SECONDS)
+    running.stop()
 
 
 @app.command()
@@ -97,13 +102,5 @@ def publish(
     typer.echo(str(entry.path))
 
 
-def main() -> NoReturn:
-    """Run the command line and leave with its exit code."""
-    arguments, debug = edge.take_debug(sys.argv[1:])
-    edge.run(
-        lambda: app(arguments, prog_name="python -m server", standalone_mode=False), debug=debug
-    )
-
-
 if __name__ == "__main__":
-    main()
+    run_app(app, prog_name="python -m server")

@@ -35,7 +35,7 @@ from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.hub.reference import is_loopback, join_host_port, split_host_port
 from server.catalogue import Catalogue, Entry
 
-__all__ = ["ModelHub", "RunningHub", "start", "tls", "until_stopped"]
+__all__ = ["ModelHub", "RunningHub", "start", "stop_signals", "tls"]
 
 log = logging.getLogger(__name__)
 
@@ -195,14 +195,12 @@ def tls(cert: Path, key: Path) -> grpc.ServerCredentials:
         raise HubError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def until_stopped(hub: RunningHub) -> None:
-    """Wait for SIGTERM or SIGINT, then stop the hub."""
+def stop_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set from now on, instead of ending the process."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    asked.wait()
-    log.info("stopping; downloads under way have %.0f s", GRACE_SECONDS)
-    hub.stop()
+    return asked
 
 
 def to_list(entries: list[Entry]) -> hub_pb2.ListReply:

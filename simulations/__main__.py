@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from facemorph_core.cli import edge
+from facemorph_core.cli.main import run_app
 from simulations.activation import extend_activation
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="Federations simulated on this machine with a real `flwr run`.",
 )
 
@@ -55,10 +57,5 @@ def activation(venv: Annotated[Path, typer.Argument()]) -> None:
     extend_activation(venv)
 
 
-def main() -> None:
-    """The command, with errors told as messages."""
-    edge.run(app)
-
-
 if __name__ == "__main__":
-    main()
+    run_app(app, prog_name="python -m simulations")

@@ -69,7 +69,7 @@ class DlibDetector:
     """dlib's frontal HOG detector and 68-point predictor.
 
     It looks for faces of 80 pixels and more, so an image is searched as it is (shrunk, if its
-    longer side has more than ``search_side`` pixels), then at twice that size, then at four times
+    longer side has more than ``search_side`` pixels), then at twice that size, then at three times
     with its border continued, which also finds faces that fill or leave a small photo. The first
     that finds something decides. The landmarks are then placed on a crop of each face at one fixed
     scale: dlib rounds them to whole pixels, which would cost precision on a small face.
@@ -80,7 +80,7 @@ class DlibDetector:
 
     @property
     def tried(self) -> str:
-        return "frontal faces at its own size, enlarged 2x, and enlarged 4x with a wider border"
+        return "frontal faces at its own size, enlarged 2x, and enlarged 3x with a wider border"
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
         for scale, border in self._attempts(image):
@@ -96,7 +96,7 @@ class DlibDetector:
         own = min(1.0, self.search_side / longest)
         yield own, 0
         yield 2 * own, 0
-        yield min(4 * own, 3 * self.search_side / longest), 80
+        yield min(3 * own, 2 * self.search_side / longest), 100
 
 
 def _search(image: NDArray[np.uint8], *, scale: float, border: int) -> list[tuple[Box, float]]:
@@ -104,7 +104,9 @@ def _search(image: NDArray[np.uint8], *, scale: float, border: int) -> list[tupl
     size = max(1, round(w * scale)), max(1, round(h * scale))
     scaled = image if size == (w, h) else _resized(image, size)
     if border:
-        scaled = reflected_crop(scaled, -border, -border, size[0] + border, size[1] + border)
+        # Repeated, not reflected: a reflected eye or mouth would be found as a second face.
+        sides = (border,) * 4
+        scaled = cv2.copyMakeBorder(scaled, *sides, borderType=cv2.BORDER_REPLICATE)  # type: ignore
     with _LOCK:
         boxes, scores, _ = _models().detector.run(scaled, 0, 0.0)
     step = np.array([size[0] / w, size[1] / h] * 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import JsonValue
 
@@ -62,6 +62,15 @@ def write_card(manifest: Manifest, notes: str | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Nested values as (dotted key, value)."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
 def _data(manifest: Manifest) -> str:
     data = manifest.config.get("data")
     source = data.get("source") if isinstance(data, Mapping) else None
@@ -77,7 +86,7 @@ def _privacy(privacy: Mapping[str, JsonValue] | str) -> str:
 
 
 def _table(values: Mapping[str, JsonValue]) -> str:
-    rows = [f"| {key} | {_cell(value)} |" for key, value in values.items()]
+    rows = [f"| {key} | {_cell(value)} |" for key, value in flat(values)]
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
 
 

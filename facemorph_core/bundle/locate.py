@@ -10,7 +10,7 @@ from facemorph_core.errors import ModelError
 SUFFIX = ".facemorph"
 RUN_BUNDLE = f"model{SUFFIX}"
 VARIABLE = "FACEMORPH_MODEL"
-HUB = "hub://"
+HUBS = ("hub://", "hub+insecure://")
 
 _WAYS = (
     "`make demo` trains one, `--model hub://HOST:PORT/NAME@latest` fetches one, "
@@ -29,7 +29,7 @@ def find_model(ref: str | Path | None = None) -> Path:
     if ref is None:
         said = os.environ.get(VARIABLE)
         return find_model(said) if said else _newest_in_cache()
-    if str(ref).startswith(HUB):
+    if str(ref).startswith(HUBS):
         from facemorph_core import hub
 
         return hub.fetch(str(ref))

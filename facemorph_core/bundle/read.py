@@ -103,7 +103,15 @@ class Bundle:
 
     def _run(self, member: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = self._encoder if member == ENCODER else self._decoder
-        return session.run(None, {session.get_inputs()[0].name: values})[0]
+        size, numbers = self.manifest.image_size, self.manifest.latent_dim
+        shape = (numbers,) if member == ENCODER else (3, size, size)
+        try:
+            found = session.run(None, {session.get_inputs()[0].name: values})[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise _damaged(self.path, f"{member} cannot be run: {_reason(error)}") from error
+        if found.shape != (len(values), *shape):
+            raise _damaged(self.path, f"{member} gives {found.shape} for {len(values)} inputs")
+        return found
 
     @cached_property
     def _encoder(self) -> Any:
@@ -137,16 +145,16 @@ class Bundle:
             return onnxruntime.InferenceSession(
                 bytes(self.members[member]), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise _damaged(self.path, f"{member} cannot be loaded: {reason}") from error
+        except Exception as error:
+            raise _damaged(self.path, f"{member} cannot be loaded: {_reason(error)}") from error
 
     @staticmethod
     def _chunked(
         function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any]
     ) -> NDArray[Any]:
-        starts = range(0, max(len(values), 1), CHUNK)
-        return np.concatenate([function(values[start : start + CHUNK]) for start in starts])
+        some = values if len(values) else np.zeros((1, *values.shape[1:]), values.dtype)
+        parts = [function(some[start : start + CHUNK]) for start in range(0, len(some), CHUNK)]
+        return np.concatenate(parts)[: len(values)]
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -236,6 +244,10 @@ def _damaged(path: Path, reason: str) -> BundleError:
         f"{path} is damaged or not a facemorph bundle: {reason}",
         hint="copy or fetch it again, or make it anew with `facemorph-core bundle RUN`",
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _cores() -> int:

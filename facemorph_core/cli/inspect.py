@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.bundle.card import flat
 
 
 def command(
@@ -46,7 +46,7 @@ def command(
 
 def _show(bundle: Bundle, *, checked: bool) -> None:
     manifest = bundle.manifest.model_dump(mode="json", exclude={"config", "members"})
-    rows = dict(_rows(manifest))
+    rows = {key: _text(value) for key, value in flat(manifest)}
     rows |= {f"members.{name}": _bytes(it.size) for name, it in bundle.manifest.members.items()}
     rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest}
     verified = "every byte verified"
@@ -56,12 +56,8 @@ def _show(bundle: Bundle, *, checked: bool) -> None:
         typer.echo(f"{key:<{width}}  {value}")
 
 
-def _rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _rows(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _size(bundle: Bundle) -> int:

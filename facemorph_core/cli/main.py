@@ -18,12 +18,15 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import NoReturn, get_type_hints
+from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 import click
 
 from facemorph_core.cli import edge
 from facemorph_core.errors import FaceMorphError
+
+if TYPE_CHECKING:
+    import typer
 
 GROUP = "facemorph_core.commands"
 OWN = "facemorph-core"
@@ -96,8 +99,25 @@ def load(entry: EntryPoint) -> click.Command:
     if not isinstance(target, typer.Typer):
         function, target = target, typer.Typer(add_completion=False, rich_markup_mode=None)
         target.command(name=entry.name)(function)
+    return command_of(target)
+
+
+def command_of(app: typer.Typer) -> click.Command:
+    """The click command of a typer app, with help that reads as it was written."""
+    import typer
+
     typer.core.HAS_RICH = False  # else typer writes "\[default: ...]" for a rich that is off
-    return _polished(typer.main.get_command(target))
+    return _polished(typer.main.get_command(app))
+
+
+def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
+    """Run a program of its own, such as ``python -m server``, and leave with its exit code."""
+    arguments, debug = edge.take_debug(sys.argv[1:])
+    edge.show_warnings()
+    command = command_of(app)
+    edge.run(
+        lambda: command.main(arguments, prog_name=prog_name, standalone_mode=False), debug=debug
+    )
 
 
 def _polished(command: click.Command) -> click.Command:
@@ -135,7 +155,8 @@ def first_line(entry: EntryPoint) -> str:
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
     named = [ast.get_docstring(node) for node in functions if node.name == entry.attr]
     text = next(filter(None, [*named, ast.get_docstring(module)]), "")
-    return text.strip().partition("\n")[0].rstrip(".")
+    line = re.sub(r"^`[^`]*`: *", "", text.strip().partition("\n")[0]).rstrip(".")
+    return line[:1].upper() + line[1:]
 
 
 def _found() -> dict[str, EntryPoint]:

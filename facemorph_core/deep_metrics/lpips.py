@@ -1,7 +1,7 @@
 r"""LPIPS with AlexNet, version 0.1: how different two images look to people.
 
 Convention:
-    images are (B, 3, H, W) floats in [-1, 1], RGB, at least 63 px; the distance is one number
+    images are (B, 3, H, W) floats in [-1, 1], RGB, at least 31 px; the distance is one number
     per pair, 0 for identical images. AlexNet's convolutions are torchvision's
     (`facemorph_core.weights`, "alexnet"), the linear heads those that the authors fitted to
     human judgements, from the installed package `lpips`, which is not imported.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,8 +93,8 @@ def write_bundle(
         image_size=int(model.image_size),
         framing=Framing.model_validate(framing()),
         precision=precision,
-        training=dict(training),
-        metrics=dict(metrics),
+        training=_plain(training),
+        metrics=_plain(metrics),
         privacy=NOT_PRIVATE if privacy is None else _plain(privacy),
         created=datetime.now(UTC).replace(microsecond=0),
         core_version=facemorph_core.__version__,
@@ -181,7 +182,7 @@ def _kind(config: Mapping[str, Any]) -> Any:
 
 
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    shared = copy.deepcopy(dict(config))
+    shared: dict[str, Any] = _plain(config)
     for section, key in (("data", "path"), ("evaluation", "shard")):
         values = shared.get(section)
         if isinstance(values, dict) and values.get(key):
@@ -189,5 +190,16 @@ def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def _plain(privacy: Mapping[str, Any] | str) -> dict[str, Any] | str:
-    return privacy if isinstance(privacy, str) else dict(privacy)
+def _plain(value: Any) -> Any:
+    """``value`` as JSON holds it: no NumPy numbers, and None for what is not a number."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case np.generic():
+            return _plain(value.item())
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

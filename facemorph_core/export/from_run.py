@@ -7,8 +7,6 @@ A federated run keeps ``checkpoints/round-NNNN.safetensors``, a central one
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -25,12 +23,12 @@ from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ModelError
 from facemorph_core.export.bundle import write_bundle
 from facemorph_core.models import Autoencoder, build_model
-
-log = logging.getLogger(__name__)
+from facemorph_core.rundir import read_metrics
 
 _CHECKPOINT = re.compile(r"^(round|epoch)-(\d+)\.safetensors$")
-_COUNTS = ("sites", "examples", "images", "seconds")
-"""What of a round's metrics describes the training rather than the model."""
+_NOT_FIGURES = {"round", "epoch", "present", "asked", "examples", "images", "seconds", "steps"}
+_NOT_FIGURES |= {"bytes_down", "bytes_up", "epsilon", "delta"}
+"""What a row of the run's figures says of the work rather than of the model."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,16 @@ class Checkpoint:
     path: Path
     unit: str
     number: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run recorded about one of its checkpoints."""
+
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    epsilon: float | None
+    """The largest that any site has reported so far."""
 
 
 def bundle_run(run: Path, *, round: int | None = None, out: Path | None = None) -> Path:
@@ -53,17 +61,14 @@ def bundle_run(run: Path, *, round: int | None = None, out: Path | None = None) 
     """
     checkpoint = find_checkpoint(run, round=round)
     config = load_run_config(run / "config.yaml")
-    facts = read_metrics(run / "metrics.jsonl", checkpoint)
+    facts = read_facts(run, checkpoint)
     return write_bundle(
         load_model(config, checkpoint.path),
         out or run / _default_name(checkpoint, chosen=round is not None),
         config=config.model_dump(mode="json"),
-        training={
-            f"{checkpoint.unit}s": checkpoint.number,
-            **{key: facts[key] for key in _COUNTS if key in facts},
-        },
-        metrics={key: value for key, value in facts.items() if key not in _COUNTS},
-        privacy=None if config.privacy is None else _privacy(config.privacy, facts),
+        training=facts.training,
+        metrics=facts.metrics,
+        privacy=None if config.privacy is None else _privacy(config.privacy, facts.epsilon),
     )
 
 
@@ -104,14 +109,36 @@ def load_model(config: RunConfig, path: Path) -> Autoencoder:
     return model.eval()
 
 
-def read_metrics(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """All numbers that were logged for the checkpoint; empty where nothing was."""
-    facts: dict[str, Any] = {}
-    for row in _rows(path):
-        if row.get(checkpoint.unit) == checkpoint.number:
-            numbers = {key: value for key, value in row.items() if _is_number(value)}
-            facts |= {key: value for key, value in numbers.items() if key != checkpoint.unit}
-    return facts
+def read_facts(run: Path, checkpoint: Checkpoint) -> Facts:
+    """What the run's figures say about ``checkpoint``; little where nothing was recorded."""
+    unit, number = checkpoint.unit, checkpoint.number
+    rows = [row for row in read_metrics(run) if 0 < row.get(unit, 0) <= number]
+    last: dict[str, Any] = {}
+    for row in rows:
+        last |= row if row[unit] == number else {}
+    sites = {site for row in rows for site in row.get("used", ())}
+    counted = {
+        "sites": len(sites),
+        "examples": last.get("examples"),
+        "seconds": round(sum(row.get("seconds", 0) for row in rows), 1),
+    }
+    promised = [row.get("training", {}).get("epsilon") for row in rows]
+    return Facts(
+        training={f"{unit}s": number, **{key: value for key, value in counted.items() if value}},
+        metrics=_figures(last),
+        epsilon=max((each for each in promised if each is not None), default=None),
+    )
+
+
+def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a row that judge the model, nested as they are."""
+    figures: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            value = _figures(value)
+        if key not in _NOT_FIGURES and (value if isinstance(value, dict) else _is_number(value)):
+            figures[key] = value
+    return figures
 
 
 def _checkpoints(run: Path) -> Iterator[Checkpoint]:
@@ -126,26 +153,13 @@ def _default_name(checkpoint: Checkpoint, *, chosen: bool) -> str:
     return f"model-{checkpoint.unit}-{checkpoint.number:04d}{SUFFIX}"
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError:  # a run that was killed may have left half a line
-            log.warning("%s: line %d is not JSON and is left out", path, number)
-            continue
-        if isinstance(row, dict):
-            yield row
-
-
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)
 
 
-def _privacy(privacy: PrivacyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _privacy(privacy: PrivacyConfig, epsilon: float | None) -> dict[str, Any]:
     statement: dict[str, Any] = {
         "mechanism": "DP-SGD at every site: photos drawn by Poisson sampling, each photo's "
         "gradient clipped, Gaussian noise added",
@@ -155,7 +169,7 @@ def _privacy(privacy: PrivacyConfig, facts: Mapping[str, Any]) -> dict[str, Any]
         "which are sent without noise",
         **privacy.model_dump(mode="json", exclude={"max_physical_batch"}),
     }
-    if "epsilon" in facts:
-        statement["epsilon"] = facts["epsilon"]
+    if epsilon is not None:
+        statement["epsilon"] = epsilon
         statement["composed_over"] = "all rounds up to this one, the largest of all sites"
     return statement

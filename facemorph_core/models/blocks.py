@@ -101,7 +101,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Give every parameter its starting value, in place, from ``generator`` alone.
 
     He-normal convolutions (fan in), Glorot-normal linear layers, zero biases; the last
-    convolution of a residual branch starts at zero.
+    convolution of a residual branch starts at zero, pictures start near grey.
     """
     for part in module.modules():
         match part:
@@ -116,8 +116,12 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
         if part.bias is not None:
             nn.init.zeros_(part.bias)
     for part in module.modules():
-        if isinstance(part, ResidualBlock):
-            nn.init.zeros_(part.conv_b.weight)
+        match part:
+            case ResidualBlock():
+                nn.init.zeros_(part.conv_b.weight)
+            case Decoder():
+                with torch.no_grad():
+                    part.to_pixels.weight.mul_(0.1)
 
 
 def _check_size(image_size: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,14 @@ def epsilon(events: Iterable[GaussianSteps], delta: float) -> float:
         steps[event.noise_multiplier, event.sample_rate] += event.steps
     total = np.zeros(len(ORDERS))
     for (noise, rate), count in steps.items():
-        total += _rdp(noise, rate, count)
+        total += count * _rdp_of_a_step(noise, rate) if count else 0.0
     return _to_epsilon(total, delta) if total.any() else 0.0
 
 
-def _rdp(noise: float, rate: float, steps: int) -> NDArray[np.float64]:
+@lru_cache
+def _rdp_of_a_step(noise: float, rate: float) -> NDArray[np.float64]:
     with np.errstate(all="ignore"):  # orders that overflow become inf and are passed over
-        values = renyi.compute_rdp(q=rate, noise_multiplier=noise, steps=steps, orders=ORDERS)
+        values = renyi.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS)
     return np.nan_to_num(np.asarray(values, np.float64), nan=np.inf, posinf=np.inf)
 
 

@@ -71,18 +71,10 @@ def align_all(
     """Chunks of ``paths`` in order, computed by ``workers`` processes (None: one per core)."""
     todo = deque(paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
     count = min(workers or available_cores(), len(todo))
-    if count <= 1 or multiprocessing.current_process().daemon or not _can_spawn():
-        yield from (align_chunk(chunk, face) for chunk in todo)
-        return
-    while todo:
-        try:
-            for chunk in _through_pool(list(todo), face, count):
-                yield chunk
-                todo.popleft()
-        except BrokenProcessPool:
-            log.warning("a worker process died; looking for the photo")
-            yield _one_by_one(todo[0], face)
-            todo.popleft()
+    if count > 1 and not multiprocessing.current_process().daemon:
+        yield from _on_all_cores(todo, face, count)
+    for chunk in todo:
+        yield align_chunk(chunk, face)
 
 
 def align_chunk(paths: Sequence[Path], face: FaceRule) -> Chunk:
@@ -122,14 +114,32 @@ def _detector() -> DlibDetector:
 # --- processes -------------------------------------------------------------------------------
 
 
+def _on_all_cores(todo: deque[Sequence[Path]], face: FaceRule, workers: int) -> Iterator[Chunk]:
+    """Empty ``todo`` from the left; what is left when no process can be started stays in it."""
+    while todo:
+        started = False
+        try:
+            for chunk in _through_pool(list(todo), face, workers):
+                if started:
+                    todo.popleft()
+                    yield chunk
+                started = True
+        except BrokenProcessPool:
+            if not started:  # for example a script without a __main__ guard
+                log.warning("no worker processes can be started here; one core does the work")
+                return
+            log.warning("a worker process died; looking for the photo")
+            yield _one_by_one(todo.popleft(), face)
+
+
 def _through_pool(
     chunks: Sequence[Sequence[Path]], face: FaceRule, workers: int
 ) -> Iterator[Chunk]:
-    """Chunks in order, with a few of them under way at any time."""
-    waiting = iter(chunks)
+    """An empty chunk as a sign of life, then all in order, a few of them under way at any time."""
     running: deque[Future[Chunk]] = deque()
     with _pool(workers) as pool:
-        for chunk in waiting:
+        running.append(pool.submit(align_chunk, (), face))
+        for chunk in chunks:
             running.append(pool.submit(align_chunk, chunk, face))
             if len(running) > 2 * workers:
                 yield running.popleft().result()
@@ -138,14 +148,18 @@ def _through_pool(
 
 
 def _one_by_one(paths: Sequence[Path], face: FaceRule) -> Chunk:
-    """A chunk on which a worker died: each photo alone, so that only the guilty one is lost."""
+    """A chunk on which a worker may have died, photo by photo: only a guilty one is lost."""
     chunk = Chunk(len(paths))
-    for number, path in enumerate(paths):
+    number = 0
+    while number < len(paths):
         try:
             with _pool(1) as pool:
-                chunk.add(number, pool.submit(_aligned, path, face).result())
+                while number < len(paths):
+                    chunk.add(number, pool.submit(_aligned, paths[number], face).result())
+                    number += 1
         except BrokenProcessPool:
             chunk.add(number, DIED)
+            number += 1
     return chunk
 
 
@@ -157,16 +171,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _can_spawn() -> bool:
-    """Whether a process can be spawned at all: not from a script without a __main__ guard."""
-    try:
-        with _pool(1) as pool:
-            return pool.submit(available_cores).result() > 0
-    except (BrokenProcessPool, OSError):
-        log.warning("no worker processes can be started here; one core does the work")
-        return False
 
 
 def _become_worker() -> None:

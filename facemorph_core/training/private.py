@@ -206,7 +206,9 @@ class _PrivateTrainer:
         self, pixels: NDArray[np.uint8], at: Moment, part: int
     ) -> dict[str, float]:
         """Leaves one gradient per photo in ``grad_sample`` of each parameter."""
-        images = to_images(pixels, self.device)
+        # Opacus unfolds a convolution's input by strides and silently takes the wrong numbers
+        # from images whose channels lie last in memory.
+        images = to_images(pixels, self.device).contiguous()
         if self.config.training.mirror:
             images = mirrored(images, at.stream(self.seed, f"mirror-{part}"))
         images.requires_grad_()  # else Opacus' backward hook on the first layer complains

@@ -159,7 +159,8 @@ def test_a_handshake_names_what_differs(tmp_path):
     assert caught.value.refusal is Refusal.CODE_DIFFERS
     with pytest.raises(Refused) as caught:
         Handshake.here(RunConfig(name="y"), tmp_path).require(
-            here.as_strings() | {"code_digest": Handshake.here(RunConfig(name="y"), tmp_path).code_digest}
+            here.as_strings()
+            | {"code_digest": Handshake.here(RunConfig(name="y"), tmp_path).code_digest}
         )
     assert caught.value.refusal is Refusal.CONFIG_DIFFERS
     with pytest.raises(Refused) as caught:
@@ -169,7 +170,12 @@ def test_a_handshake_names_what_differs(tmp_path):
 
 def test_a_refusal_never_repeats_what_the_site_said():
     secret = "/home/clinic/patients/smith.jpg"
-    for error in (ShardError(secret), TrainingDiverged(secret), OSError(secret), ValueError(secret)):
+    for error in (
+        ShardError(secret),
+        TrainingDiverged(secret),
+        OSError(secret),
+        ValueError(secret),
+    ):
         assert secret not in refusal_for(error).sentence
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,8 +48,7 @@ def bundles(tmp_path_factory) -> list[Path]:
 
 
 def make_bundle(out: Path, *, seed: int) -> Path:
-    torch.manual_seed(seed)
-    model = build_model(AEConfig(image_size=32, width=8, latent_dim=8))
+    model = build_model(AEConfig(image_size=32, width=8, latent_dim=8), seed=seed)
     config = {"name": "tiny", "model": {"kind": "ae"}}
     return write_bundle(model, out, config=config, training={"rounds": 1}, metrics={})
 

@@ -1,0 +1,142 @@
+"""`make demo`: the whole way on one machine, from photos to a morph, with a summary at the end.
+
+Four sites train together without sharing a photo. Their model is published to a model hub, the
+morph tool fetches it from there, checks it, and morphs two people who were at no site.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from facemorph_core.config import load_run_config
+from facemorph_core.errors import FederationError
+from facemorph_core.report import write_run_report
+from facemorph_core.rundir import read_metrics
+from facemorph_core.shards.cache import shard_for
+from facemorph_core.shards.shard import Shard
+from facemorph_core.shards.sources import SourcePhoto, orl
+from server.catalogue import publish
+from simulations.live import run_live
+from simulations.run import APP, end_process_tree
+
+CONFIG = APP / "configs" / "demo.yaml"
+_HUB_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the demo made."""
+
+    run: Path
+    model: str
+    """Where the morph tool fetched the model from."""
+    people: tuple[str, str]
+    seconds: float
+
+
+def run_demo(root: Path, *, overrides: list[str] | None = None) -> Outcome:
+    """Train, publish, fetch, morph, report; what is there already is not done again."""
+    console = Console(stderr=True)
+    began = time.monotonic()
+    run = run_live(CONFIG, overrides or [], root=root, console=console)
+    config = load_run_config(run / "config.yaml")
+    first, second = two_strangers(shard_for(config.data, seed=config.seed))
+    entry = publish(run / "model.facemorph", root / "hub", config.name)
+    with serving(root / "hub") as hub:
+        model = f"{hub}/{entry.name}@latest"
+        morph(first.path, second.path, model=model, run=run)
+    write_run_report(run)
+    outcome = Outcome(run, model, (first.person, second.person), time.monotonic() - began)
+    console.print(summary(outcome))
+    return outcome
+
+
+def two_strangers(shard: Shard) -> tuple[SourcePhoto, SourcePhoto]:
+    """The first photo of each of two people who are at no site."""
+    strangers = sorted({shard.people[row] for row in shard.rows("val").tolist()})
+    photos = {photo.person: photo for photo in reversed(orl())}
+    return photos[strangers[0]], photos[strangers[-1]]
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A model hub over ``folder`` on loopback, as a process of its own; its URL."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "server", "hub", str(folder.resolve())),
+            *("--address", "127.0.0.1:0", "--insecure-loopback"),
+        ],
+        cwd=APP,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as hub:
+        try:
+            assert hub.stdout is not None
+            line = hub.stdout.readline()  # comes once it listens, or is empty if it ended
+            if not line.startswith("listening on "):
+                raise FederationError(
+                    "the model hub did not start",
+                    hint=f"python -m server hub {folder} --insecure-loopback",
+                )
+            yield line.removeprefix("listening on ").strip()
+        finally:
+            end_process_tree(hub.pid)
+
+
+def morph(first: Path, second: Path, *, model: str, run: Path) -> None:
+    """The command that a person would type; it fetches the model and verifies it."""
+    command = [
+        *(sys.executable, "-m", "facemorph_core", "morph", str(first), str(second)),
+        *("--model", model, "--force", "-o", str(run / "morph.gif"), "-o", str(run / "morph.png")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    if done.returncode != 0:
+        raise FederationError(f"the morph failed: {done.stderr.strip()}")
+
+
+def summary(outcome: Outcome) -> Table:
+    """What was made, where, how good it is, and what left the sites."""
+    rounds = read_metrics(outcome.run)
+    scored = [entry["server"] for entry in rounds if entry["server"]]
+    first, last = scored[0], scored[-1]
+    sites = json.loads((outcome.run / "partition.json").read_text(encoding="utf-8"))
+    sent = sum(entry.get("bytes_up", 0) for entry in rounds)
+    table = Table(title="four sites, one model, no photo shared", show_header=False, box=None)
+    rows: list[tuple[str, Any]] = [
+        ("trained", f"{len(rounds) - 1} rounds at {len(sites)} sites with {_people(sites)} people"),
+        (
+            "unseen people",
+            f"PSNR {last['psnr']:.2f} dB (untrained {first['psnr']:.2f}), "
+            f"SSIM {last['ssim']:.3f} ({first['ssim']:.3f}), {last['faces']:.0f} photos",
+        ),
+        (
+            "left the sites",
+            f"{sent / 1e6:.0f} MB of weights and {len(rounds) - 1} lines of figures",
+        ),
+        ("model", f"{outcome.run / 'model.facemorph'}, fetched from {outcome.model}"),
+        ("morph", f"{outcome.run / 'morph.gif'} ({' to '.join(outcome.people)})"),
+        ("look at", str(outcome.run / "report.html")),
+        ("took", f"{outcome.seconds:.0f} s"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _people(sites: list[dict[str, Any]]) -> str:
+    counts = sorted({site["people"] for site in sites})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import errno
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from facemorph_core.errors import OutputError
+from facemorph_core.morphing.media import KNOWN, NOTE, check_output, resized, write_frames
+from facemorph_core.output import written_whole
+
+Frames = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    """Five frames of a soft pattern that moves, 33 px a side: an odd number, on purpose."""
+    across = np.linspace(0, 2 * np.pi, 33)
+    y, x = np.meshgrid(across, across, indexing="ij")
+    waves = [np.stack([np.sin(x + t), np.cos(y - t), np.sin(x * y / 3)], -1) for t in range(5)]
+    return np.rint(127.5 + 120 * np.stack(waves)).astype(np.uint8)
+
+
+def frame_count(image: Image.Image) -> int:
+    return sum(1 for _ in ImageSequence.Iterator(image))
+
+
+def decoded(path: Path) -> tuple[dict[str, Any], list[Frames]]:
+    """What a player sees: ffmpeg's own account of the file, and its frames."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    facts = next(reader)
+    w, h = facts["size"]
+    return facts, [np.frombuffer(data, np.uint8).reshape(h, w, 3) for data in reader]
+
+
+def test_a_video_plays_in_browsers(frames: Frames, tmp_path: Path) -> None:
+    [path] = write_frames(frames, tmp_path / "m.mp4", fps=10, hold=0.3, size=65)
+    facts, shown = decoded(path)
+    assert (facts["codec"], facts["pix_fmt"].partition("(")[0]) == ("h264", "yuv420p")
+    assert facts["size"] == (66, 66)
+    assert facts["fps"] == 10
+    assert len(shown) == len(frames) + 2 * 3
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # fast start
+    assert NOTE.encode() in data
+    truth = resized(frames, 65).astype(int)
+    for frame, expected in zip(shown[3:-3], truth, strict=True):
+        assert np.abs(frame[:65, :65] - expected).mean() < 6  # half the colour resolution
+
+
+def test_a_gif_holds_all_frames_in_256_colours(frames: Frames, tmp_path: Path) -> None:
+    [path] = write_frames(frames, tmp_path / "m.gif", fps=20, hold=0.5)
+    with Image.open(path) as image:
+        assert (frame_count(image), image.size, image.info["loop"]) == (5, (256, 256), 0)
+        assert NOTE.encode() in image.info["comment"]
+        durations = []
+        for index, expected in enumerate(resized(frames, 256)):
+            image.seek(index)
+            durations.append(image.info["duration"])
+            shown = np.asarray(image.convert("RGB"))
+            means = resized(np.stack([shown, expected]), 33).astype(int)  # dithering keeps these
+            assert np.abs(means[0] - means[1]).mean() < 5
+    assert durations == [550, 50, 50, 50, 550]
+
+
+def test_a_webp_holds_all_frames(frames: Frames, tmp_path: Path) -> None:
+    [path] = write_frames(frames, tmp_path / "m.webp", size=64)
+    with Image.open(path) as image:
+        assert (frame_count(image), image.size) == (5, (64, 64))
+        assert NOTE in image.getexif().values()
+
+
+def test_a_contact_sheet_shows_every_frame_and_both_photos(frames: Frames, tmp_path: Path) -> None:
+    white = np.full((50, 50, 3), 255, np.uint8)
+    labels = [f"{alpha:.2f}" for alpha in np.linspace(0, 1, 5)]
+    path = tmp_path / "m.png"
+    write_frames(frames, path, ends=(white, white // 2), labels=labels)
+    with Image.open(path) as image:
+        assert image.info["Description"] == NOTE
+        sheet = np.asarray(image)
+    assert sheet.shape == (4 + 33 + 16 + 4, 4 + 7 * 37, 3)
+    for index, frame in enumerate(frames, start=1):
+        left = 4 + index * 37
+        np.testing.assert_array_equal(sheet[4:37, left : left + 33], frame)
+
+
+@pytest.mark.parametrize(
+    ("out", "first"), [("new/", "new/frame-000.png"), ("a-%02d.png", "a-00.png"), ("", None)]
+)
+def test_a_folder_or_a_pattern_gets_one_picture_a_frame(
+    frames: Frames, tmp_path: Path, out: str, first: str | None
+) -> None:
+    paths = write_frames(frames, f"{tmp_path}/{out}")
+    assert [path.exists() for path in paths] == [True] * 5
+    assert paths[0] == tmp_path / (first or "frame-000.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(paths[3])), frames[3])
+    with pytest.raises(OutputError, match="exists already"):
+        write_frames(frames, f"{tmp_path}/{out}")
+    write_frames(frames, f"{tmp_path}/{out}", force=True)
+
+
+def test_an_unknown_suffix_lists_the_known_ones(frames: Frames, tmp_path: Path) -> None:
+    for name in ("m.avi", "m"):
+        with pytest.raises(OutputError, match=", ".join(KNOWN)):
+            write_frames(frames, tmp_path / name)
+
+
+def test_nothing_is_overwritten_unasked(frames: Frames, tmp_path: Path) -> None:
+    path = tmp_path / "m.gif"
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"m\.gif exists already") as info:
+        write_frames(frames, path)
+    assert "--force" in str(info.value.hint)
+    assert path.read_bytes() == b"mine"
+    write_frames(frames, path, force=True)
+    assert path.read_bytes() != b"mine"
+
+
+def test_a_folder_that_is_not_there_is_named_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="nowhere does not exist") as info:
+        check_output(tmp_path / "nowhere/m.gif")
+    assert str(info.value.hint).startswith("mkdir -p")
+    check_output(f"{tmp_path}/nowhere/frames/", count=3)  # a folder of frames is made
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webp", ".png"])
+def test_a_full_disk_leaves_nothing_and_says_so(
+    frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(subprocess, "Popen", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_frames(frames, tmp_path / f"m{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_ffmpeg_refuses_is_an_error_with_its_reason(
+    frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "ffmpeg"
+    script.write_text("#!/bin/sh\necho something is wrong >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(script))
+    with pytest.raises(OutputError, match="could not write the video: something is wrong"):
+        write_frames(frames, tmp_path / "m.mp4")
+    script.write_text("#!/bin/sh\necho 'write: No space left on device' >&2\nexit 1\n")
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_frames(frames, tmp_path / "m.mp4")
+    assert list(tmp_path.iterdir()) == [script]
+
+
+def test_an_interrupted_write_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "m.gif"
+    path.write_bytes(b"old")
+
+    def interrupted() -> None:
+        with written_whole(path, force=True) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_frame_is_enough(frames: Frames, tmp_path: Path) -> None:
+    for suffix in KNOWN:
+        [path] = write_frames(frames[:1], tmp_path / f"one{suffix}", size=32)
+        assert path.stat().st_size > 100

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+import facemorph_core
+from facemorph_core.alignment import DetectedFace, mean_shape
+from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.errors import ModelError
+from facemorph_core.export import write_bundle
+from facemorph_core.models import VAE
+from facemorph_core.morphing.engine import alphas, morph
+
+SIZE = 32
+HEAVY = ["torch", "torchvision", "flwr", "grpc", "scipy", "matplotlib", "pandas"]
+
+
+class MeanFace:
+    """A detector that sees the mean face in the middle 128 pixels of any image, twice."""
+
+    tried = "nothing"
+
+    def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
+        points = mean_shape() + (np.array(image.shape[1::-1]) - 128) / 2
+        face = DetectedFace(landmarks=points, box=(0.0, 0.0, 9.0, 9.0), score=1.0)
+        return [face, DetectedFace(landmarks=points + 20, box=(0.0, 0.0, 5.0, 5.0), score=1.0)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    vae = VAE(SIZE, 8, width=8)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    out = tmp_path_factory.mktemp("model") / "tiny.facemorph"
+    config = {"name": "tiny", "model": {"kind": "vae"}, "data": {"source": "orl"}}
+    return write_bundle(vae, out, config=config, training={"rounds": 1}, metrics={})
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Path) -> Bundle:
+    return open_bundle(model)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two public-domain portraits: grace.jpg (US Navy) and eileen.png (NASA)."""
+    matplotlib = pytest.importorskip("matplotlib")
+    data = pytest.importorskip("skimage.data")
+    folder = tmp_path_factory.mktemp("photos")
+    grace = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
+    shutil.copy(grace, folder / "grace.jpg")
+    Image.fromarray(data.astronaut()).save(folder / "eileen.png")
+    return folder / "grace.jpg", folder / "eileen.png"
+
+
+def frame_count(image: Image.Image) -> int:
+    return sum(1 for _ in ImageSequence.Iterator(image))
+
+
+def pictures() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    rng = np.random.default_rng(5)
+    small = rng.integers(0, 256, (2, 10, 12, 3), dtype=np.uint8)
+    a, b = (np.asarray(Image.fromarray(image).resize((240, 200))) for image in small)
+    return a, b
+
+
+# --- the library -----------------------------------------------------------------------------
+
+
+def test_alphas_hold_both_ends_in_equal_steps() -> None:
+    np.testing.assert_allclose(alphas(21), np.arange(21) * 0.05)
+    assert alphas(21)[0] == 0
+    assert alphas(21)[-1] == 1
+    with pytest.raises(ValueError, match="steps >= 2"):
+        alphas(1)
+
+
+@pytest.mark.parametrize("path", ["lerp", "slerp"])
+def test_the_ends_are_what_the_model_makes_of_the_photos(bundle: Bundle, path: Any) -> None:
+    sequence = morph(*pictures(), model=bundle, steps=5, path=path, detector=MeanFace())
+    assert sequence.frames.shape == (5, SIZE, SIZE, 3)
+    assert len(sequence) == 5
+    own = bundle.decode(bundle.encode(np.stack([face.pixels for face in sequence.faces])))
+    assert np.abs(sequence.frames[[0, -1]].astype(int) - own).max() <= 1
+
+
+def test_swapping_the_photos_plays_the_morph_backwards(bundle: Bundle) -> None:
+    a, b = pictures()
+    forth = morph(a, b, model=bundle, steps=4, detector=MeanFace()).frames.astype(int)
+    back = morph(b, a, model=bundle, steps=4, detector=MeanFace()).frames
+    assert np.abs(forth - back[::-1]).max() <= 1
+
+
+def test_a_face_can_be_chosen_for_each_photo(bundle: Bundle) -> None:
+    a, _ = pictures()
+    sequence = morph(a, a, model=bundle, steps=2, face=(1, 2), detector=MeanFace())
+    assert not np.array_equal(sequence.faces[0].pixels, sequence.faces[1].pixels)
+    same = morph(a, a, model=bundle, steps=2, face=2, detector=MeanFace())
+    np.testing.assert_array_equal(same.faces[0].pixels, sequence.faces[1].pixels)
+
+
+def test_a_size_scales_the_frames(bundle: Bundle, tmp_path: Path) -> None:
+    sequence = morph(*pictures(), model=bundle, steps=3, size=50, detector=MeanFace())
+    assert sequence.frames.shape == (3, 50, 50, 3)
+    [path] = sequence.save(tmp_path / "m.png")
+    assert Image.open(path).size == (4 + 5 * 54, 4 + 70)
+
+
+def test_a_model_that_frames_faces_otherwise_is_refused(bundle: Bundle) -> None:
+    framing = bundle.manifest.framing.model_copy(update={"eye_distance": 50.0})
+    other = bundle.manifest.model_copy(update={"framing": framing})
+    changed = Bundle(bundle.path, other, bundle.digest, bundle.members)
+    with pytest.raises(ModelError, match=r"expects faces framed as .*eye_distance=50\.0"):
+        morph(*pictures(), model=changed, detector=MeanFace())
+
+
+def test_the_one_obvious_call(
+    model: Path, photos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEMORPH_MODEL", str(model))
+    frames = facemorph_core.generate_morph_sequence(*photos, steps=3)
+    assert [frame.size for frame in frames] == [(SIZE, SIZE)] * 3
+
+
+# --- which model -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("FACEMORPH_MODEL", raising=False)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache/models/host").mkdir(parents=True)
+    return (tmp_path / "cache").resolve()
+
+
+def test_without_a_model_the_ways_to_get_one_are_named(cache: Path) -> None:
+    with pytest.raises(ModelError, match="none in the cache") as info:
+        find_model(None)
+    for way in ("make demo", "hub://", "facemorph-core bundle RUN", "$FACEMORPH_MODEL"):
+        assert way in str(info.value.hint)
+
+
+def test_the_newest_model_of_the_cache_is_taken(cache: Path) -> None:
+    import os
+
+    for age, name in enumerate(["new", "old"]):
+        path = cache / "models/host" / f"{name}.facemorph"
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    assert find_model(None) == cache / "models/host/new.facemorph"
+
+
+def test_a_run_directory_stands_for_its_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="neither a bundle nor a run"):
+        find_model(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ModelError, match=r"no model\.facemorph yet") as info:
+        find_model(tmp_path)
+    assert info.value.hint == f"facemorph-core bundle {tmp_path}"
+    (tmp_path / "model.facemorph").touch()
+    assert find_model(str(tmp_path)) == tmp_path / "model.facemorph"
+    with pytest.raises(ModelError, match="there is no model"):
+        find_model(tmp_path / "other.facemorph")
+
+
+# --- the command -----------------------------------------------------------------------------
+
+PROBE = f"""
+import json, sys
+from facemorph_core.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    print(json.dumps(loaded), file=sys.stderr)
+"""
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", PROBE, "morph", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+def test_a_real_morph_is_made_without_torch(model: Path, photos: tuple[Path, Path]) -> None:
+    a, b = photos
+    outcome = command(a, b, "--model", model, "--steps", 3)
+    assert outcome.returncode == 0, outcome.stderr
+    made = a.with_name("grace-eileen.gif")
+    assert outcome.stdout == (
+        f"{made}: 3 frames from grace.jpg to eileen.png by the model 'tiny'\n"
+    )
+    assert json.loads(outcome.stderr) == []
+    with Image.open(made) as image:
+        assert (frame_count(image), image.size) == (3, (256, 256))
+
+
+def test_several_outputs_and_a_report(
+    model: Path, photos: tuple[Path, Path], tmp_path: Path
+) -> None:
+    outs = [f"{tmp_path}/m.mp4", f"{tmp_path}/m.png", f"{tmp_path}/frames/"]
+    flags = [flag for out in outs for flag in ("-o", out)]
+    outcome = command(*photos, "--model", model, "--steps", 2, *flags, "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["alphas"] == [0, 1]
+    assert report["model"]["sha256"] == open_bundle(model).digest
+    assert [Path(path).name for path in report["written"]] == [
+        "m.mp4",
+        "m.png",
+        "frame-000.png",
+        "frame-001.png",
+    ]
+    assert all(Path(path).exists() for path in report["written"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody.jpg", "{b}", "--model", "{model}"], 4, "nobody.jpg"),
+        (["{a}", "{b}", "--model", "none.facemorph"], 6, "there is no model none.facemorph"),
+        (["{a}", "{b}", "--model", "{a}"], 6, "not a zip file"),
+        (["{a}", "{b}", "--model", "{model}", "-o", "m.avi"], 12, "none of .gif, .mp4"),
+        (["{a}", "{b}", "--model", "{model}", "--steps", "1"], 2, "--steps"),
+        (["{a}", "{b}", "--model", "{model}", "--face", "left"], 2, "'left' is neither"),
+    ],
+)
+def test_mistakes_are_named_before_the_work(
+    model: Path,
+    photos: tuple[Path, Path],
+    arguments: list[str],
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from facemorph_core.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    a, b = photos
+    filled = [text.format(a=a, b=b, model=model) for text in arguments]
+    output = [] if "-o" in filled else ["-o", "m.gif"]
+    with pytest.raises(SystemExit) as info:
+        main(["morph", *filled, *output])
+    said = capsys.readouterr()
+    assert info.value.code == code, said.err
+    assert said.err.startswith("error: ")
+    assert words in said.err
+    assert said.out == ""
+    assert list(tmp_path.iterdir()) == []
