@@ -102,5 +102,30 @@ def publish(
     typer.echo(str(entry.path))
 
 
+@app.command()
+def certificates(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
+    host: Annotated[
+        list[str], typer.Option(help="Name or address of the server; may be repeated.")
+    ],
+    site: Annotated[
+        list[str] | None, typer.Option(help="Make a key pair for this site; may be repeated.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Days that certificates are valid.")] = 365,
+) -> None:
+    """Make a certificate authority, the server's certificate and the sites' keys.
+
+    Examples:
+      python -m server certificates keys/ --host flower.example.org --site clinic-a --site clinic-b
+    """
+    from server.coordinator.certificates import create
+
+    made = create(folder, hosts=host, sites=site or [], days=days)
+    typer.echo(f"{made.ca} goes to every site; {made.ca_key} and {made.server_key} to nobody")
+    for name in site or []:
+        key = made.site_key(name)
+        typer.echo(f"{key} goes to {name} alone; {key}.pub is to be registered")
+
+
 if __name__ == "__main__":
     run_app(app, prog_name="python -m server")

@@ -73,13 +73,8 @@ class CentralRun:
         try:
             for folder in ("checkpoints", "samples"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
-            with FileLock(path / ".lock", timeout=0):
-                run = cls._opened(path, config)
-                try:
-                    yield run
-                except FaceMorphError as error:
-                    run._save_state(replace(run.state, status="failed", error=str(error)))
-                    raise
+            lock = FileLock(path / ".lock", timeout=0)
+            lock.acquire()
         except Timeout:
             raise OutputError(
                 f"{path} is in use by another training",
@@ -87,6 +82,12 @@ class CentralRun:
             ) from None
         except OSError as error:
             raise output_error(error, path) from error
+        try:
+            run = cls._opened(path, config)
+            with run._noting_failure():
+                yield run
+        finally:
+            lock.release()
 
     @classmethod
     def _opened(cls, path: Path, config: RunConfig) -> CentralRun:
@@ -145,6 +146,14 @@ class CentralRun:
 
     def complete(self) -> None:
         self._save_state(replace(self.state, status="completed"))
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except FaceMorphError as error:
+            self._save_state(replace(self.state, status="failed", error=str(error)))
+            raise
 
     def _save_trainer(self, tensors: Mapping[str, Tensor], state: CentralState) -> None:
         name = f"trainer-{state.epoch}-{state.step}.safetensors"

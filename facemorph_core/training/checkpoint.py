@@ -51,11 +51,7 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors below ``prefix``, without it.
-
-    >>> under("a", {"a/x": 1, "b/x": 2})
-    {'x': 1}
-    """
+    """The tensors below ``prefix``, without it: what `prefixed` was given."""
     start = prefix + "/"
     return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
 

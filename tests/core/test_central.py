@@ -146,7 +146,7 @@ def test_a_line_without_its_checkpoint_is_not_counted_twice(shard, tmp_path, mon
 
 
 def test_a_killed_process_is_resumed_and_ends_with_the_same_weights(shard, tmp_path):
-    config = run_config(shard, training={"epochs": 6})
+    config = run_config(shard, training={"epochs": 5})
     (tmp_path / "config.yaml").write_text(dump_run_config(config))
     code = (
         "import torch; torch.set_num_threads(1)\nfrom facemorph_core.cli.main import main; main()"
@@ -164,14 +164,14 @@ def test_a_killed_process_is_resumed_and_ends_with_the_same_weights(shard, tmp_p
             break
         time.sleep(0.005)
     assert process.wait() == -signal.SIGKILL
-    assert 1 <= read_state(tmp_path / "run").epoch < 6
+    assert 1 <= read_state(tmp_path / "run").epoch < 5
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "run")
-    assert "epoch 6: loss" in done.stderr
-    assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert "epoch 5: loss" in done.stderr
+    assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4, 5]
     reference = whole(config, shard, tmp_path / "reference")
-    assert same(final(tmp_path / "run", 6), final(reference, 6))
+    assert same(final(tmp_path / "run", 5), final(reference, 5))
 
 
 def test_a_finished_run_has_nothing_left_to_do(shard, tmp_path):

@@ -41,7 +41,7 @@ def test_nothing_released_costs_nothing():
     assert epsilon([GaussianSteps(1.0, 0.1, 0)], DELTA) == 0
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(noise=noises, rate=rates, a=steps, b=steps)
 def test_two_rounds_cost_what_one_long_round_costs(noise, rate, a, b):
     split = spend(GaussianSteps(noise, rate, a), GaussianSteps(noise, rate, b))
@@ -49,14 +49,14 @@ def test_two_rounds_cost_what_one_long_round_costs(noise, rate, a, b):
     assert epsilon(split, DELTA) == pytest.approx(epsilon(whole, DELTA))
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(noise=noises, more=st.floats(1.0, 3.0), rate=rates, count=steps)
 def test_more_noise_never_costs_more(noise, more, rate, count):
     loud, quiet = (GaussianSteps(n, rate, count) for n in (noise * more, noise))
     assert epsilon([loud], DELTA) <= epsilon([quiet], DELTA) + 1e-9
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(noise=noises, rate=rates, count=steps, then=steps)
 def test_another_release_never_makes_it_cheaper(noise, rate, count, then):
     first, second = GaussianSteps(noise, rate, count), GaussianSteps(2.0, 0.05, then)
@@ -64,7 +64,7 @@ def test_another_release_never_makes_it_cheaper(noise, rate, count, then):
     assert epsilon([second, first], DELTA) == pytest.approx(epsilon([first, second], DELTA))
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(noise=st.floats(0.5, 20), count=st.integers(1, 50))
 def test_the_exact_cost_of_full_batches_is_never_undercut(noise, count):
     """k full-batch steps are one Gaussian release with noise / sqrt(k)."""

@@ -205,7 +205,7 @@ def test_with_a_running_mean_the_mean_is_what_the_round_leaves():
 # --- FedProx ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(mu=st.floats(0.001, 10))
 def test_the_proximal_gradient_is_that_of_half_mu_times_the_squared_distance(mu):
     model = build_model(run_config().model)

@@ -1,0 +1,1 @@
+"""The coordinator's own tools. They never travel in the app bundle."""
