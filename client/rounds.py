@@ -67,6 +67,7 @@ def train_round(
             progress=progress,
             seed=seed,
             ledger=site.ledger,
+            proximal_mu=request.proximal_mu,
         )
     else:
         rival = discriminator_at(site, config)

@@ -28,7 +28,7 @@ import psutil
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.rundir import read_metrics
-from facemorph_core.shards.cache import shard_for
+from facemorph_core.shards.cache import expanded, shard_for
 from server.runs import choose_run, read_state
 
 APP = Path(__file__).resolve().parent.parent
@@ -70,6 +70,7 @@ def simulate(
         FederationError: if the run failed; with the reason that the server gave.
     """
     config_file = config_file.resolve()
+    overrides = with_absolute_paths(load_run_config(config_file, overrides), overrides)
     config = load_run_config(config_file, overrides)
     path = choose_run(root.resolve(), config)
     state = read_state(path)
@@ -278,6 +279,13 @@ def _tool(name: str) -> str:
 
 
 # --- text ------------------------------------------------------------------------------------
+
+
+def with_absolute_paths(config: RunConfig, overrides: Sequence[str]) -> list[str]:
+    """``overrides`` that name folders as they are seen from here: Flower works elsewhere."""
+    paths = {"data.path": config.data.path, "evaluation.shard": config.evaluation.shard}
+    named = [f"{key}={json.dumps(str(expanded(path)))}" for key, path in paths.items() if path]
+    return [*overrides, *named]
 
 
 def _inside_app(config_file: Path) -> str:

@@ -61,7 +61,7 @@ def line_chart(title: str, lines: Sequence[Line], *, x_label: str, unit: str = "
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
             f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3" fill="{colour}"/>'
-            f'<text x="{WIDTH - RIGHT}" y="{TOP + 4 + 14 * number}" text-anchor="end" '
-            f'fill="{colour}">{escape(label)}</text>'
+            f'<text x="{WIDTH - RIGHT - 4}" y="{HEIGHT // 2 + 14 * number}" text-anchor="end" '
+            f'style="fill:{colour}">{escape(label)}</text>'
         )
     return "".join([*parts, "</svg>"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.report.chart import Line, line_chart
@@ -130,11 +132,15 @@ def privacy_words(config: RunConfig, rounds: list[dict[str, Any]]) -> str:
 
 
 def _inline(path: Path) -> str:
-    """A picture as a data URL, or nothing where there is none."""
+    """A picture as a data URL, or nothing where there is none. Stills are made smaller."""
     if not path.exists():
         return ""
-    kind = path.suffix.removeprefix(".")
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    kind, content = path.suffix.removeprefix("."), path.read_bytes()
+    if kind == "png":
+        packed = io.BytesIO()
+        Image.open(path).convert("RGB").save(packed, "WEBP", quality=85)
+        kind, content = "webp", packed.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _json(path: Path) -> Any:
