@@ -27,6 +27,15 @@ def _number(value: object) -> object:
     return value
 
 
+def _kind(default: str) -> BeforeValidator:
+    """A section that names no kind is of the default one, so that ``model.width=32`` is enough."""
+
+    def with_kind(value: object) -> object:
+        return {"kind": default, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(with_kind)
+
+
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
@@ -68,7 +77,9 @@ class VAEGANConfig(AutoencoderConfig):
     """Channels of the discriminator's first layer."""
 
 
-ModelConfig = Annotated[AEConfig | VAEConfig | VAEGANConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    AEConfig | VAEConfig | VAEGANConfig, Field(discriminator="kind"), _kind("vae")
+]
 
 
 # --- loss and training -----------------------------------------------------------------------
@@ -171,6 +182,7 @@ class QuantityPartition(Section):
 PartitionConfig = Annotated[
     IIDPartition | ByPersonPartition | DirichletPartition | QuantityPartition,
     Field(discriminator="kind"),
+    _kind("by_person"),
 ]
 
 

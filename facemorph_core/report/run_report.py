@@ -42,6 +42,7 @@ def write_run_report(run: Path) -> Path:
         charts=[chart for chart in charts(rounds) if chart],
         samples=[(path.stem, _inline(path)) for path in _spread(run / "samples")],
         partition=_json(run / "partition.json"),
+        attribute=getattr(config.data.partition, "attribute", None),
         partition_picture=_inline(run / "partition.png"),
         morph_sheet=_inline(run / "morph.png"),
         morph_gif=_inline(run / "morph.gif"),

@@ -47,6 +47,14 @@ def test_numbers_without_a_dot_are_numbers(tmp_path):
     assert load_run_config(path, ["loss.kl=2e-4"]).loss.kl == 2e-4
 
 
+def test_a_section_without_a_kind_is_of_the_default_kind(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\n")
+    config = load_run_config(path, ["model.width=8", "data.partition={}"])
+    assert (config.model.kind, config.model.width) == ("vae", 8)
+    assert config.data.partition.kind == "by_person"
+
+
 def test_a_config_is_frozen():
     with pytest.raises(ValidationError):
         RunConfig(name="x").seed = 3

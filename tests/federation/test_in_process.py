@@ -19,6 +19,7 @@ from server.runs import read_state
 from tests.federation.local_grid import LocalGrid, Tamper, tiny_shard, write_config
 
 SITES = 3
+PLAIN = {"kind": "vae", "image_size": 32, "width": 8, "latent_dim": 8}
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(federation, tmp_path,
 
     with pytest.raises(Killed):
         federation(tamper={1: die_in_round_3}, **sections)
-    run, grid = federation(**sections)
+    run, _ = federation(**sections)
     got = load_file(run / "checkpoints" / "round-0004.safetensors")
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value)
@@ -286,7 +287,7 @@ def test_a_site_refuses_another_graph(federation, monkeypatch):
         return real(self, message)
 
     monkeypatch.setattr(LocalGrid, "_answer", answer)
-    run, grid = federation()
+    run, _ = federation()
     assert any("do not fit the model" in i["reason"] for i in read_metrics(run)[-1]["set_aside"])
 
 
@@ -328,3 +329,34 @@ def test_a_trimmed_mean_drops_a_site_that_is_far_off(federation):
     )
     weights = load_file(run / "checkpoints" / "round-0001.safetensors")
     assert max(np.abs(value).max() for value in weights.values()) < 100
+
+
+# --- differential privacy ---------------------------------------------------------------------
+
+DP = {"noise_multiplier": 1.0, "max_grad_norm": 1.0, "delta": 1e-3, "max_epsilon": 1000}
+
+
+def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federation, tmp_path):
+    run, _ = federation(privacy=DP, model=PLAIN)
+    rounds = read_metrics(run)[1:]
+    spent = [entry["training"]["epsilon"] for entry in rounds]
+    assert 0 < spent[0] < spent[1]
+    assert set(rounds[0]["training"]) <= {"epsilon", "delta", "steps", "seconds"}
+    page = (run / "report.html").read_text()
+    assert f"epsilon {spent[1]:.2f} of at most 1000 at delta 0.001" in page
+    assert "The unit is one photo" in page
+    ledgers = sorted(tmp_path.glob("shard-*.state/privacy.jsonl"))
+    assert len(ledgers) == SITES
+
+
+def test_a_second_run_on_the_same_photos_goes_on_spending(federation, tmp_path):
+    run, _ = federation(privacy=DP, model=PLAIN)
+    first = read_metrics(run)[-1]["training"]["epsilon"]
+    run.rename(tmp_path / "first")
+    run, _ = federation(privacy=DP, model=PLAIN)
+    assert read_metrics(run)[-1]["training"]["epsilon"] > first
+
+
+def test_a_site_stops_before_its_budget_and_says_so(federation):
+    with pytest.raises(FederationError, match="would pass the site's privacy budget"):
+        federation(privacy={**DP, "max_epsilon": 1e-3}, model=PLAIN)

@@ -1,0 +1,134 @@
+"""A real `flwr run` on Ray: killed in the middle, resumed, with nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from facemorph_core.bundle.read import open_bundle
+from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.rundir import read_metrics
+from server.runs import read_state
+from simulations.activation import extend_activation, settings
+from simulations.run import APP, simulate, with_absolute_paths
+from tests.federation.local_grid import tiny_shard
+
+TINY = [
+    *("model.image_size=32", "model.width=8", "model.latent_dim=8"),
+    *("training.batch_size=4", "training.precision=float32", "federation.local_epochs=1"),
+    *("federation.sites=2", "evaluation.samples=4", "data.source=shard"),
+]
+
+
+def family(mark: str) -> list[psutil.Process]:
+    """Processes whose environment names ``mark``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mark in process.environ().get("FACEMORPH_TEST_MARK", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def vanished(mark: str, *, seconds: float) -> list[psutil.Process]:
+    """What is still there after waiting."""
+    deadline = time.monotonic() + seconds
+    while (left := family(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return left
+
+
+@pytest.mark.slow
+def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_path):
+    shard = tiny_shard(tmp_path / "shard", count=24)
+    root, mark = tmp_path / "runs", str(tmp_path)
+    environment = os.environ | {
+        "FACEMORPH_CACHE": str(tmp_path / "cache"),
+        "FACEMORPH_TEST_MARK": mark,
+    }
+    words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=4"]]
+    command = [
+        *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
+        *("--runs", str(root), *words),
+    ]
+    first = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
+    run = root / "default"
+    deadline = time.monotonic() + 150
+    while (state := read_state(run)) is None or state.round < 1:
+        assert first.poll() is None, (run / ".flower.log").read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not vanished(mark, seconds=60)
+    assert read_state(run).round < 4
+
+    again = subprocess.run(
+        command, cwd=APP, env=environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert Path(again.stdout.strip()) == run
+    assert not vanished(mark, seconds=20)
+    assert [entry["round"] for entry in read_metrics(run)] == [0, 1, 2, 3, 4]
+    assert read_state(run).status == "completed"
+    assert open_bundle(run / "model.facemorph").manifest.training["rounds"] == 4
+    assert (run / "partition.png").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_says_why_and_exits_with_its_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+    shard = tiny_shard(tmp_path / "shard", count=24)
+    overrides = [
+        *TINY,
+        f"data.path={shard.path}",
+        "training.learning_rate=1e30",
+        "training.grad_clip=0",
+        "federation.max_failed_rounds=1",
+    ]
+    with pytest.raises(FederationError, match="the loss stopped being a number"):
+        simulate(APP / "configs" / "default.yaml", overrides, root=tmp_path / "runs")
+
+
+def test_a_config_outside_the_app_is_refused(tmp_path):
+    tiny_shard(tmp_path / "shard", count=24)
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\n")
+    with pytest.raises(ConfigError, match="so that it travels"):
+        simulate(config, [*TINY, f"data.path={tmp_path / 'shard'}"], root=tmp_path / "runs")
+
+
+def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
+    from facemorph_core.config import load_run_config
+
+    monkeypatch.chdir(tmp_path)
+    config = APP / "configs" / "default.yaml"
+    overrides = ["data.source=shard", 'data.path="my shard: 1"']
+    absolute = with_absolute_paths(load_run_config(config, overrides), overrides)
+    assert load_run_config(config, absolute).data.path == str(tmp_path / "my shard: 1")
+
+
+def test_activation_is_extended_once_and_differs_between_checkouts(tmp_path):
+    venv = tmp_path / "one" / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    script = venv / "bin" / "activate"
+    script.write_text("export VIRTUAL_ENV=x\n")
+    extend_activation(venv)
+    first = script.read_text()
+    extend_activation(venv)
+    assert script.read_text() == first
+    assert first.startswith("export VIRTUAL_ENV=x\n")
+    assert settings(tmp_path / "one") != settings(tmp_path / "two")
+    shown = subprocess.run(
+        ["bash", "-c", f". {script} && echo $FLWR_HOME"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == str(tmp_path / "one" / ".flwr")
