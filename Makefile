@@ -26,10 +26,10 @@ demo: install  ## train four sites that share no photo, morph two people, write 
 	@$(BIN)/python -m simulations demo
 
 test: install  ## the whole test suite, with one Ray simulation and one real TLS federation
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: install  ## the tests that take no more than a moment each
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 check: install  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -23,7 +23,6 @@ from facemorph_core.federated import (
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
-from facemorph_core.training.private import train_privately
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,9 @@ def train_round(
     progress = (request.round - 1) / rounds, request.round / rounds
     seed = stream_seed(config.seed, site.name, request.round)
     if config.privacy is not None:
+        # Opacus takes seconds to import, and a site starts a process for every message.
+        from facemorph_core.training.private import train_privately
+
         outcome = train_privately(
             model,
             site.shard,

@@ -52,7 +52,8 @@ class RoundKeeper:
         if number % wanted.every and number != rounds:
             return {}
         picture = self.faces.sample_grid(self.model, self.run.config)
-        picture.save(self.run.path / "samples" / f"round-{number:04d}.png")
+        if picture is not None:
+            picture.save(self.run.path / "samples" / f"round-{number:04d}.png")
         return self.faces.scores(self.model, self.run.config)
 
 

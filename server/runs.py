@@ -190,6 +190,14 @@ def read_state(path: Path) -> RunState | None:
     return state
 
 
+def expect_another_try(path: Path) -> None:
+    """Take back a failure that an earlier process wrote, before another one starts."""
+    state = read_state(path)
+    if state is not None and state.status == "failed":
+        again = replace(state, status="running", error="")
+        write_atomic(path / "state.json", json.dumps(asdict(again), indent=2).encode())
+
+
 def choose_run(root: Path, config: RunConfig) -> Path:
     """The folder for ``config`` under ``root``.
 

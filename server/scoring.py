@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.config import RunConfig
@@ -19,11 +16,8 @@ from facemorph_core.config.schema import DataConfig
 from facemorph_core.models import Autoencoder
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
-from facemorph_core.training.batches import to_images
-from facemorph_core.training.evaluate import evaluate_shard, spread, to_pixels
-
-Pixels = NDArray[np.uint8]
-_GRID_FACES = 8
+from facemorph_core.training.evaluate import evaluate_shard
+from facemorph_core.training.grid import draw_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,44 +55,7 @@ class PublicFaces:
         examples = sums.pop("examples")
         return {"faces": examples} | {name: total / examples for name, total in sums.items()}
 
-    def sample_grid(self, model: Autoencoder, config: RunConfig) -> Image.Image:
-        """Faces, their reconstructions below them, then faces from random codes."""
-        rows = []
-        if self.shard is not None:
-            chosen = spread(self.shard.rows(self.split), _GRID_FACES)
-            faces = self.shard.images(chosen)
-            rows += [faces, reconstruct(model, faces)]
-        # The same codes every round, so that the grids show one story.
-        noise = torch.Generator().manual_seed(config.seed)
-        codes = torch.randn(config.evaluation.samples, model.latent_dim, generator=noise)
-        drawn = draw(model, codes)
-        rows += [drawn[i : i + _GRID_FACES] for i in range(0, len(drawn), _GRID_FACES)]
-        return tiled(rows)
-
-
-@torch.no_grad()
-def reconstruct(model: Autoencoder, faces: Pixels) -> Pixels:
-    """``faces`` (n, s, s, 3) through the code and back."""
-    return draw(model, model.eval().code(to_images(faces, torch.device("cpu"))))
-
-
-@torch.no_grad()
-def draw(model: Autoencoder, codes: torch.Tensor) -> Pixels:
-    """The faces (n, s, s, 3) of ``codes`` (n, d)."""
-    return to_pixels(model.eval().decode(codes))
-
-
-def tiled(rows: list[Pixels]) -> Image.Image:
-    """Rows of faces (n, s, s, 3) as one picture, short rows left-aligned on white."""
-    filled = [row for row in rows if len(row)]
-    if not filled:
-        return Image.new("RGB", (1, 1), "white")
-    size, gap = filled[0].shape[1], 2
-    columns = max(len(row) for row in filled)
-    picture = Image.new(
-        "RGB", (columns * (size + gap) - gap, len(filled) * (size + gap) - gap), "white"
-    )
-    for y, row in enumerate(filled):
-        for x, face in enumerate(row):
-            picture.paste(Image.fromarray(face), (x * (size + gap), y * (size + gap)))
-    return picture
+    def sample_grid(self, model: Autoencoder, config: RunConfig) -> Image.Image | None:
+        """Faces, their reconstructions, faces from random codes: the same ones every round."""
+        samples = config.evaluation.samples
+        return draw_grid(model, self.shard, split=self.split, samples=samples, seed=config.seed)

@@ -160,7 +160,8 @@ class GuardedStrategy(Strategy):
 
     def _count_failure(self, usable: int) -> None:
         self._failed_in_a_row += 1
-        if self._failed_in_a_row < self.config.max_failed_rounds:
+        # A run whose every round failed has no result, however short it is.
+        if self._failed_in_a_row < min(self.config.max_failed_rounds, self.config.rounds):
             return
         reasons = "; ".join(f"{item.site}: {item.reason}" for item in self.current.set_aside)
         raise FederationError(

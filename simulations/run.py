@@ -29,7 +29,7 @@ from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import choose_run, read_state
+from server.runs import choose_run, expect_another_try, read_state
 
 APP = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
@@ -79,6 +79,7 @@ def simulate(
     if config.simulated:
         shard_for(config.data, seed=config.seed, progress=on_prepare)
     path.mkdir(parents=True, exist_ok=True)
+    expect_another_try(path)
     with _private_superlink(path) as (home, environment):
         run_id = _submit(config_file, overrides, config, path, home, environment, cpus_per_site)
         _follow(run_id, config, path, home, environment, on_progress)

@@ -252,32 +252,29 @@ class FedProxConfig(Section):
     """Weight of half the squared distance to the global weights."""
 
 
-class FedAdamConfig(Section):
-    """Adam on the server over the mean update (Reddi et al., 2021)."""
+class AdaptiveConfig(Section):
+    """An optimiser on the server that takes the mean update for a gradient (Reddi et al., 2021)."""
+
+    learning_rate: Positive = 1e-2
+    """Step size of the server."""
+    beta_1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta_2: Fraction = 0.99
+    """Decay of the second moment."""
+    tau: Positive = 1e-3
+    """Degree of adaptivity."""
+
+
+class FedAdamConfig(AdaptiveConfig):
+    """Adam on the server."""
 
     kind: Literal["fedadam"] = "fedadam"
-    learning_rate: Positive = 1e-2
-    """Step size of the server."""
-    beta_1: Fraction = 0.9
-    """Decay of the first moment."""
-    beta_2: Fraction = 0.99
-    """Decay of the second moment."""
-    tau: Positive = 1e-3
-    """Degree of adaptivity."""
 
 
-class FedYogiConfig(Section):
-    """Yogi on the server over the mean update (Reddi et al., 2021)."""
+class FedYogiConfig(AdaptiveConfig):
+    """Yogi on the server."""
 
     kind: Literal["fedyogi"] = "fedyogi"
-    learning_rate: Positive = 1e-2
-    """Step size of the server."""
-    beta_1: Fraction = 0.9
-    """Decay of the first moment."""
-    beta_2: Fraction = 0.99
-    """Decay of the second moment."""
-    tau: Positive = 1e-3
-    """Degree of adaptivity."""
 
 
 class TrimmedMeanConfig(Section):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facemorph_core import losses
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError
+from facemorph_core.metrics.evaluation import spread
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.metrics.ssim import ssim
 from facemorph_core.models import Autoencoder
@@ -57,17 +58,6 @@ def evaluate_shard(
             sums["ssim"] += float(ssim(pixels, shown).sum())
     model.to("cpu").train(was_training)
     return {"examples": float(len(rows))} | sums
-
-
-def spread(rows: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
-    """At most ``count`` of ``rows``, evenly over all of them.
-
-    >>> spread(np.arange(10), 3).tolist()
-    [0, 4, 9]
-    """
-    if count is None or count >= len(rows):
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
 def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:

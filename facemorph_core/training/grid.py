@@ -7,16 +7,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import AE, Autoencoder
 from facemorph_core.training.batches import Faces, to_images
-from facemorph_core.training.evaluate import spread, to_pixels
+from facemorph_core.training.evaluate import to_pixels
 
 COLUMNS, GAP = 8, 2
 
 
 @torch.no_grad()
 def draw_grid(
-    model: Autoencoder, shard: Faces, *, split: str, samples: int, seed: int
+    model: Autoencoder, shard: Faces | None, *, split: str, samples: int, seed: int
 ) -> Image.Image | None:
     """Eight faces of ``split`` above their reconstructions, then faces from codes of N(0, I).
 
@@ -25,9 +26,8 @@ def draw_grid(
     """
     model.eval()
     rows: list[NDArray[np.uint8]] = []
-    chosen = spread(shard.rows(split), COLUMNS)
-    if len(chosen):
-        faces = shard.images(chosen)
+    if shard is not None and len(shard.rows(split)):
+        faces = shard.images(spread(shard.rows(split), COLUMNS))
         images = to_images(faces, torch.device("cpu"))
         rows += [faces, to_pixels(model.decode(model.code(images)))]
     if samples and not isinstance(model, AE):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
+from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.training import compute
 from facemorph_core.training.batches import epoch_batches, mirrored, to_images
@@ -21,7 +22,7 @@ from facemorph_core.training.checkpoint import optimiser_tensors, restore_optimi
 from facemorph_core.training.compute import Compute, choose_compute, cpu_threads
 from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
-from facemorph_core.training.evaluate import spread, to_pixels
+from facemorph_core.training.evaluate import to_pixels
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
 from facemorph_core.training.objective import term_names
 from facemorph_core.training.schedule import (

@@ -25,11 +25,15 @@ from server.runs import read_state
 from simulations.run import APP, end_process_tree, flower_environment
 from tests.federation.local_grid import tiny_shard
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(420),
+    pytest.mark.xdist_group("deployment"),  # one coordinator for all tests here
+]
 
 TINY = (
     "model.image_size=32 model.width=8 model.latent_dim=8 training.batch_size=4 "
-    "training.precision=float32 federation.deadline=60 federation.evaluate_every=0 "
+    "training.precision=float32 federation.deadline=40 federation.evaluate_every=0 "
     "federation.quorum=1 evaluation.samples=4 "
 )
 
