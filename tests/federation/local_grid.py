@@ -48,6 +48,12 @@ class LocalGrid(Grid):
 
     def _answer(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id
+        # A node gets its own copy, as it would over a network.
+        message = Message(
+            content=RecordDict(dict(message.content)),
+            message_type=message.metadata.message_type,
+            dst_node_id=node,
+        )
         message.metadata.__dict__["_message_id"] = message.object_id
         self.rounds_asked.append(int(message.content["config"]["server-round"]))
         context = Context(1, node, dict(self.settings[node]), RecordDict(), dict(self.run_config))

@@ -33,7 +33,7 @@ pytestmark = [
 
 TINY = (
     "model.image_size=32 model.width=8 model.latent_dim=8 training.batch_size=4 "
-    "training.precision=float32 federation.deadline=40 federation.evaluate_every=0 "
+    "training.precision=float32 federation.deadline=30 federation.evaluate_every=0 "
     "federation.quorum=1 evaluation.samples=4 "
 )
 
@@ -116,6 +116,14 @@ class Federation:
         assert answer.get("success", True), answer
         return answer
 
+    def wait_for_sites(self, count: int) -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            nodes = self.flwr("supernode", "list", "site")["nodes"]
+            if sum(node["status"] == "online" for node in nodes) == count:
+                return
+        raise AssertionError(nodes)
+
     def submit(self, run: Path, *, rounds: int) -> None:
         settings = {
             "config": "configs/deployment.yaml",
@@ -158,6 +166,7 @@ def federation(tmp_path_factory):
             made.flwr("supernode", "register", f"{keys.site_key(name)}.pub", "site")
             tiny_shard(folder / f"shard-{name}", seed=number)
             made.start_site(name, folder / f"shard-{name}")
+        made.wait_for_sites(len(names))
         yield made
     finally:
         made.end()

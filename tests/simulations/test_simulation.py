@@ -58,7 +58,7 @@ def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_pat
     words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=12"]]
     command = [
         *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
-        *("--runs", str(root), *words),
+        *("--runs", str(root), "--cpus", "2", *words),
     ]
     first = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
     run = root / "default"
@@ -96,7 +96,8 @@ def test_a_run_that_fails_says_why_and_exits_with_its_code(tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
-            *("--runs", str(tmp_path / "runs"), *(f"--set={item}" for item in overrides)),
+            *("--runs", str(tmp_path / "runs"), "--cpus", "2"),
+            *(f"--set={item}" for item in overrides),
         ],
         cwd=APP,
         env=os.environ | {"FACEMORPH_CACHE": str(tmp_path / "cache")},
