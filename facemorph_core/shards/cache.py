@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -60,7 +61,14 @@ def shard_for(
         out.parent.mkdir(parents=True, exist_ok=True)
     from facemorph_core.shards.prepare import prepare_shard  # loads OpenCV
 
-    with FileLock(out.with_name(f"{out.name}.lock")):
+    if str(out) == os.environ.get(_PREPARING):
+        # A worker imports the script that started it. Without a guard the script asks for the
+        # very shard that it is preparing, and would wait for its own lock for ever.
+        raise ShardError(
+            "a worker of the preparation ran the script that prepares",
+            hint='put the script\'s work under `if __name__ == "__main__":`',
+        )
+    with FileLock(out.with_name(f"{out.name}.lock")), _told_to_workers(out):
         return prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,
@@ -70,6 +78,19 @@ def shard_for(
             progress=progress,
             force=True,
         )
+
+
+_PREPARING = "FACEMORPH_PREPARING"
+
+
+@contextmanager
+def _told_to_workers(out: Path) -> Iterator[None]:
+    """Processes started inside know which shard is being prepared."""
+    os.environ[_PREPARING] = str(out)
+    try:
+        yield
+    finally:
+        del os.environ[_PREPARING]
 
 
 def _key(data: DataConfig, *, seed: int) -> str:

@@ -490,3 +490,22 @@ def test_celeba_keeps_people_partitions_and_attributes(tmp_path):
     assert {len(shard.rows(split)) > 0 for split in ("train", "val")} == {True}
     assert len(shard.attributes) == 40
     assert Shard.open(shard.path).digest() == shard.digest()
+
+
+def test_a_script_without_a_main_guard_gets_its_cached_shard_and_does_not_hang(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from facemorph_core.config.schema import DataConfig\n"
+        "from facemorph_core.shards.cache import shard_for\n"
+        "print(len(shard_for(DataConfig(limit=20), seed=0)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"FACEMORPH_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 15
