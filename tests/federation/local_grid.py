@@ -43,18 +43,11 @@ class LocalGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
-        replies = [self._answer(message) for message in messages]
+        replies = [self._answer(as_received(message)) for message in messages]
         return [reply for reply in replies if reply is not None]
 
     def _answer(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id
-        # A node gets its own copy, as it would over a network.
-        message = Message(
-            content=RecordDict(dict(message.content)),
-            message_type=message.metadata.message_type,
-            dst_node_id=node,
-        )
-        message.metadata.__dict__["_message_id"] = message.object_id
         self.rounds_asked.append(int(message.content["config"]["server-round"]))
         context = Context(1, node, dict(self.settings[node]), RecordDict(), dict(self.run_config))
         reply: Message | None = self.apps[node](message, context)
@@ -79,6 +72,17 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         raise AssertionError("not used")
+
+
+def as_received(message: Message) -> Message:
+    """A node's own copy with an id, as it would come over a network."""
+    copy = Message(
+        content=RecordDict(dict(message.content)),
+        message_type=message.metadata.message_type,
+        dst_node_id=message.metadata.dst_node_id,
+    )
+    copy.metadata.__dict__["_message_id"] = copy.object_id
+    return copy
 
 
 def soft_faces(count: int, size: int, *, seed: int) -> np.ndarray:
