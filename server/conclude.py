@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import asdict
 
+from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.config.schema import DirichletPartition
 from facemorph_core.export.from_run import bundle_run
 from facemorph_core.report import write_run_report
@@ -23,7 +24,7 @@ def conclude(run: RunDirectory) -> None:
 
     A run that is complete already is left as it is.
     """
-    bundle = run.path / "model.facemorph"
+    bundle = run.path / RUN_BUNDLE
     if run.state.status == "completed" and bundle.exists():
         return
     bundle_run(run.path, out=bundle)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.errors import FederationError
 from facemorph_core.federated import Refusal, RoundReport, ScoreSums, weights_problem
+from facemorph_core.federated.report import EXAMPLES
 from facemorph_core.federated.update import Signature
 
 WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
@@ -70,7 +71,7 @@ def site_name(reply: Message) -> str | None:
 
 def counts_only(reply: Message, report: RoundReport) -> None:
     """Leave weights and the count in the reply: Flower wants equal figures from every site."""
-    count = MetricRecord({"num-examples": report.examples})
+    count = MetricRecord({EXAMPLES: report.examples})
     reply.content[FIGURES] = count
     for other in set(reply.content) - {WEIGHTS, FIGURES}:
         del reply.content[other]

@@ -158,7 +158,7 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{kind}-{number:04d}.safetensors"
 
     def _save_state(self) -> None:
-        write_atomic(self.path / "state.json", json.dumps(asdict(self.state), indent=2).encode())
+        _write_state(self.path, self.state)
 
     def _drop_old_checkpoints(self) -> None:
         keep = self.config.federation.keep_checkpoints
@@ -195,7 +195,7 @@ def expect_another_try(path: Path) -> None:
     state = read_state(path)
     if state is not None and state.status == "failed":
         again = replace(state, status="running", error="")
-        write_atomic(path / "state.json", json.dumps(asdict(again), indent=2).encode())
+        _write_state(path, again)
 
 
 def choose_run(root: Path, config: RunConfig) -> Path:
@@ -227,6 +227,10 @@ def choose_run(root: Path, config: RunConfig) -> Path:
 
 def _visible_files(path: Path) -> bool:
     return path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir())
+
+
+def _write_state(path: Path, state: RunState) -> None:
+    write_atomic(path / "state.json", json.dumps(asdict(state), indent=2).encode())
 
 
 def _plain(arrays: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -32,7 +31,6 @@ from simulations.live import run_live
 from simulations.run import APP, end_process_tree
 
 CONFIG = APP / "configs" / "demo.yaml"
-_HUB_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def morph(first: Path, second: Path, *, model: str, run: Path) -> None:
         *(sys.executable, "-m", "facemorph_core", "morph", str(first), str(second)),
         *("--model", model, "--force", "-o", str(run / "morph.gif"), "-o", str(run / "morph.png")),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FederationError(f"the morph failed: {done.stderr.strip()}")
 

@@ -26,9 +26,8 @@ def initial_weights(config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
 def shared_weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the encoder's and decoder's weights, float32 on the CPU."""
     return {
-        name: value.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for name, value in model.state_dict().items()
-        if name.startswith(SHARED_PREFIXES)
+        name: value.to("cpu", torch.float32, copy=True).contiguous()
+        for name, value in _shared(model).items()
     }
 
 
@@ -60,10 +59,19 @@ def load_shared_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None
         ModelError: for other names, shapes or kinds of number, or values that are not finite.
     """
     arrays = {name: value.detach().cpu().numpy() for name, value in weights.items()}
-    problem = weights_problem(arrays, signature(shared_weights(model)))
+    problem = weights_problem(arrays, signature(_shared(model)))
     if problem is not None:
         raise ModelError(
             f"the weights do not fit the model: {problem}",
             hint="were they trained with the same model section of the config?",
         )
     model.load_state_dict(dict(weights), strict=False)
+
+
+def _shared(model: nn.Module) -> dict[str, Tensor]:
+    """The encoder's and decoder's weights themselves, not copies."""
+    return {
+        name: value.detach()
+        for name, value in model.state_dict().items()
+        if name.startswith(SHARED_PREFIXES)
+    }

@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.metrics.evaluation import spread
 from facemorph_core.report.chart import Line, line_chart
 from facemorph_core.rundir import read_metrics, write_atomic
 
@@ -151,8 +153,4 @@ def _json(path: Path) -> Any:
 def _spread(folder: Path) -> list[Path]:
     """The first, the last and some pictures between them."""
     pictures = sorted(folder.glob("*.png"))
-    if len(pictures) <= _SHOWN_SAMPLES:
-        return pictures
-    last = len(pictures) - 1
-    picked = {round(i * last / (_SHOWN_SAMPLES - 1)) for i in range(_SHOWN_SAMPLES)}
-    return [pictures[i] for i in sorted(picked)]
+    return [pictures[i] for i in spread(np.arange(len(pictures)), _SHOWN_SAMPLES)]
