@@ -22,6 +22,7 @@ from facemorph_core.federated import (
 )
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.training.linear import is_linear_round, linear_pass
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
 
 
@@ -53,11 +54,12 @@ def train_round(
 ) -> tuple[dict[str, Tensor], RoundReport]:
     """Train the global model on the site's faces: the weights that leave, and their report."""
     model = received_model(request, config)
-    rounds = config.federation.rounds
     epochs = config.federation.local_epochs
-    progress = (request.round - 1) / rounds, request.round / rounds
+    progress = share_of_run(config, request.round)
     seed = stream_seed(config.seed, site.name, request.round)
-    if config.privacy is not None:
+    if is_linear_round(config, request.round):
+        outcome = linear_pass(model, site.shard, config, seed=seed, number=request.round)
+    elif config.privacy is not None:
         # Opacus takes seconds to import, and a site starts a process for every message.
         from facemorph_core.training.private import train_privately
 
@@ -86,6 +88,13 @@ def train_round(
         if rival is not None:
             rival.save(site.discriminator)
     return shared_weights(model), RoundReport(outcome.examples, outcome.metrics)
+
+
+def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:
+    """The slice of the gradient steps' schedules that round ``number`` is."""
+    start = config.training.linear_start
+    rounds = config.federation.rounds - start
+    return (number - start - 1) / rounds, (number - start) / rounds
 
 
 def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> ScoreSums:

@@ -2,6 +2,7 @@ r"""Loss terms, one number per image; the trainer takes the mean over images.
 
 Convention:
     images are (B, 3, S, S) in [-1, 1]; ``l1`` and ``squared`` are means over an image's values,
+    each pixel weighing as ``weights`` (B, 1, S, S) say, which are 1 on average;
     KL is in nats per image (the config weighs it per latent number, see `kl_per_number`),
     patch scores are (B, H, W) with 1 for real and 0 for made.
 
@@ -18,14 +19,22 @@ from torch import Tensor
 from facemorph_core.models.base import Posterior
 
 
-def l1(made: Float[Tensor, "b c h w"], real: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+def l1(
+    made: Float[Tensor, "b c h w"],
+    real: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "b 1 h w"] | float = 1.0,
+) -> Float[Tensor, " b"]:
     """Mean absolute error of each image."""
-    return (made - real).abs().mean(dim=(1, 2, 3))
+    return (weights * (made - real).abs()).mean(dim=(1, 2, 3))
 
 
-def squared(made: Float[Tensor, "b c h w"], real: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+def squared(
+    made: Float[Tensor, "b c h w"],
+    real: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "b 1 h w"] | float = 1.0,
+) -> Float[Tensor, " b"]:
     """Mean squared error of each image."""
-    return (made - real).square().mean(dim=(1, 2, 3))
+    return (weights * (made - real).square()).mean(dim=(1, 2, 3))
 
 
 def kl(posterior: Posterior) -> Float[Tensor, " b"]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from facemorph_core.latent.geometry import GeometryKind, shape_numbers
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -58,8 +60,9 @@ class Manifest(_Part):
     """Numbers in the code of a face."""
     image_size: Annotated[int, Field(ge=8, le=4096)]
     """Side of the images that go in and come out, pixels."""
-    geometry: Literal["plain"] = "plain"
-    """plain: the code describes the frame as it is."""
+    geometry: GeometryKind = "plain"
+    """plain: the code describes the frame as it is; mean_shape: its first numbers are the face's
+    shape, and the networks see the face in the mean shape."""
     framing: Framing = Framing()
     precision: Literal["float16", "float32"]
     """How the weights are stored; they are computed with as float32."""
@@ -76,3 +79,14 @@ class Manifest(_Part):
     """The resolved config of the run."""
     members: dict[str, Member] = {}
     """Every other member of the file."""
+
+    @property
+    def network_numbers(self) -> int:
+        """The numbers of a code that the networks make: all, or all but the shape's."""
+        return self.latent_dim - shape_numbers(self.geometry)
+
+    @model_validator(mode="after")
+    def _leaves_room_for_texture(self) -> Manifest:
+        if self.network_numbers < 1:
+            raise ValueError(f"latent_dim {self.latent_dim} leaves no number for the texture")
+        return self

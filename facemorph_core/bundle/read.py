@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from facemorph_core.alignment.frame import NUM_LANDMARKS
 from facemorph_core.bundle.archive import MAX_BYTES, NotCanonical, unpack
 from facemorph_core.bundle.manifest import (
     CARD,
@@ -36,6 +37,7 @@ from facemorph_core.bundle.reference import (
     unpack_reference,
 )
 from facemorph_core.errors import BundleError
+from facemorph_core.latent.geometry import Geometry, geometry_of
 
 CHUNK = 16  # images a pass: bounds the memory of a long morph
 MAX_THREADS = 4  # more hardly helps a net of this size
@@ -52,19 +54,45 @@ class Bundle:
     """SHA-256 of the file."""
     members: Mapping[str, memoryview] = field(repr=False)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, S, S, 3) uint8 -> codes (n, D), for S the bundle's image size."""
+    @property
+    def geometry(self) -> Geometry:
+        """What of a code is shape, and what the networks see."""
+        return geometry_of(self.manifest.geometry, self.manifest.image_size)
+
+    def encode(
+        self, pixels: NDArray[np.uint8], landmarks: NDArray[Any] | None = None
+    ) -> NDArray[np.float32]:
+        """Faces in the frame (n, S, S, 3) uint8 -> codes (n, D), for S the bundle's image size.
+
+        ``landmarks`` (n, 68, 2) in the frame may be left out where the geometry is plain.
+        """
         size = self.manifest.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"pixels must be uint8 (n, {size}, {size}, 3), got {pixels.shape}")
-        return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)
+        if landmarks is None:
+            if self.geometry.numbers:
+                raise ValueError("a model of the mean shape needs the landmarks of each face")
+            landmarks = np.zeros((len(pixels), NUM_LANDMARKS, 2), np.float32)
+        if landmarks.shape != (len(pixels), NUM_LANDMARKS, 2):
+            raise ValueError(f"landmarks must be (n, {NUM_LANDMARKS}, 2), got {landmarks.shape}")
+        seen = self.geometry.see(pixels, landmarks)
+        return self.geometry.join(seen.shape, self._texture_codes(seen.pixels))
 
     def decode(self, z: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-        """Codes (n, D) -> (n, S, S, 3) uint8."""
+        """Codes (n, D) -> faces in the frame (n, S, S, 3) uint8."""
         if z.ndim != 2 or z.shape[1] != self.manifest.latent_dim:
             raise ValueError(f"codes must be (n, {self.manifest.latent_dim}), got {z.shape}")
-        codes = z.astype(np.float32)
-        return self._chunked(lambda part: from_model(self._run(DECODER, part)), codes)
+        shape, texture = self.geometry.split(z)
+        return self.geometry.show(self._textures(texture), shape)
+
+    def _texture_codes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the encoder makes of the pictures that it sees."""
+        return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)
+
+    def _textures(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """What the decoder draws."""
+        values = np.ascontiguousarray(codes, np.float32)
+        return self._chunked(lambda part: from_model(self._run(DECODER, part)), values)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """All weights under their state-dict names, for training to start from."""
@@ -79,8 +107,11 @@ class Bundle:
 
     @cached_property
     def reference(self) -> Reference:
-        """The test vector."""
-        sizes = {"image_size": self.manifest.image_size, "latent_dim": self.manifest.latent_dim}
+        """The test vector: pictures as the networks see them, and the networks' own numbers."""
+        sizes = {
+            "image_size": self.manifest.image_size,
+            "latent_dim": self.manifest.network_numbers,
+        }
         try:
             return unpack_reference(bytes(self.members[TEST_VECTOR]), **sizes)
         except NotCanonical as error:
@@ -89,7 +120,7 @@ class Bundle:
     def check_reference(self) -> None:
         """Run the test vector through the networks; BundleError if other numbers come out."""
         reference = self.reference
-        codes, images = self.encode(reference.pixels), self.decode(reference.codes)
+        codes, images = self._texture_codes(reference.pixels), self._textures(reference.codes)
         lengths = np.linalg.norm(reference.codes, axis=1) + 1e-6
         code_error = (np.linalg.norm(codes - reference.codes, axis=1) / lengths).max()
         pixel_error = np.abs(images.astype(int) - reference.images.astype(int)).max()
@@ -103,7 +134,7 @@ class Bundle:
 
     def _run(self, member: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = self._encoder if member == ENCODER else self._decoder
-        size, numbers = self.manifest.image_size, self.manifest.latent_dim
+        size, numbers = self.manifest.image_size, self.manifest.network_numbers
         shape = (numbers,) if member == ENCODER else (3, size, size)
         try:
             found = session.run(None, {session.get_inputs()[0].name: values})[0]
@@ -124,7 +155,10 @@ class Bundle:
     def _graph(self, member: str) -> Any:
         from facemorph_core.bundle.graph import GraphRefused, read_graph
 
-        sizes = {"image_size": self.manifest.image_size, "latent_dim": self.manifest.latent_dim}
+        sizes = {
+            "image_size": self.manifest.image_size,
+            "latent_dim": self.manifest.network_numbers,
+        }
         try:
             return read_graph(
                 bytes(self.members[member]), half=member.removesuffix(".onnx"), **sizes

@@ -122,7 +122,11 @@ def _evaluated(
     judges, unavailable = _judges(wanted, opened, everyone)
     with _progress_bar() as progress:
         columns = score(
-            opened, rows, lambda face: bundle.decode(bundle.encode(face)), judges, progress=progress
+            opened,
+            rows,
+            lambda faces, landmarks: bundle.decode(bundle.encode(faces, landmarks)),
+            judges,
+            progress=progress,
         )
     other_photos = columns.get("identity.different_photo")
     if other_photos is not None and all(math.isnan(value) for value in other_photos):

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from facemorph_core.latent.geometry import shape_numbers
+
 
 class Section(BaseModel):
     """A frozen part of the config; an unknown key is a mistake, not a wish."""
@@ -55,6 +57,23 @@ class AutoencoderConfig(Section):
     """Side of the aligned face, pixels."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the first stage; the stages have 1, 2, 4, 8 times as many."""
+    geometry: Literal["plain", "mean_shape"] = "plain"
+    """plain: the code describes the frame; mean_shape: 24 of its numbers are the face's shape,
+    the others its texture in the mean shape."""
+
+    @property
+    def network_numbers(self) -> int:
+        """The numbers of the code that the networks make: all, or all but the shape's."""
+        return self.latent_dim - shape_numbers(self.geometry)
+
+    @model_validator(mode="after")
+    def _leaves_room_for_texture(self) -> AutoencoderConfig:
+        if self.network_numbers < 1:
+            raise ValueError(
+                f"latent_dim {self.latent_dim} leaves no number for the texture: "
+                f"{shape_numbers(self.geometry)} are the shape's"
+            )
+        return self
 
 
 class AEConfig(AutoencoderConfig):
@@ -92,6 +111,8 @@ class LossConfig(Section):
     """Mean absolute error over the image's values, in the model's units ([-1, 1])."""
     squared: NonNegative = 0.0
     """Mean squared error over the image's values."""
+    face: NonNegative = 0.0
+    """What a pixel inside the face weighs more than one outside in l1 and squared; 0 is alike."""
     perceptual: NonNegative = 0.0
     """Distance of VGG16 features (Johnson et al., 2016)."""
     perceptual_crop: Annotated[int, Field(ge=32)] = 64
@@ -138,6 +159,9 @@ class TrainingConfig(Section):
     """Decay of the running mean of the weights that is evaluated and released; 0 is off."""
     mirror: bool = True
     """Show a face mirrored every other time."""
+    linear_start: Annotated[int, Field(ge=0)] = 0
+    """Passes over the data that fit principal components before the first gradient step; in a
+    federated run they are its first rounds. 4 are enough."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """auto: bfloat16 autocast where the device computes it natively, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -380,6 +404,26 @@ class RunConfig(Section):
             raise ValueError(
                 "privacy with model.kind 'vaegan' is refused: the discriminator sees the photos "
                 "too and its steps are not covered by DP-SGD yet; use 'vae' or 'ae'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _linear_start_is_a_mean(self) -> RunConfig:
+        if not self.training.linear_start:
+            return self
+        if self.privacy is not None:
+            raise ValueError(
+                "privacy with training.linear_start is refused: DP-SGD does not cover it"
+            )
+        if self.training.linear_start >= self.federation.rounds:
+            raise ValueError(
+                f"training.linear_start ({self.training.linear_start}) leaves none of the "
+                f"{self.federation.rounds} federation.rounds for learning"
+            )
+        if self.federation.strategy.kind not in ("fedavg", "fedprox"):
+            raise ValueError(
+                "training.linear_start needs a weighted mean, not "
+                f"federation.strategy.kind '{self.federation.strategy.kind}'"
             )
         return self
 

@@ -41,6 +41,7 @@ from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.bundle.reference import Reference, draw_pixels, pack_reference
 from facemorph_core.errors import ModelError
 from facemorph_core.export.onnx import Precision, export_half
+from facemorph_core.latent.geometry import GeometryKind, shape_numbers
 from facemorph_core.models import Autoencoder
 from facemorph_core.output import written_whole
 
@@ -85,12 +86,14 @@ def write_bundle(
         ModelError: the exported networks do not compute what torch computes.
         OutputError: ``out`` cannot be written.
     """
+    geometry: GeometryKind = _of_model(config, "geometry") or "plain"
     halves, reference, precision = _export(model)
     manifest = Manifest(
-        kind=_kind(config),
+        kind=_of_model(config, "kind"),
         name=str(config.get("name") or out.stem),
-        latent_dim=int(model.latent_dim),
+        latent_dim=int(model.latent_dim) + shape_numbers(geometry),
         image_size=int(model.image_size),
+        geometry=geometry,
         framing=Framing.model_validate(framing()),
         precision=precision,
         training=_plain(training),
@@ -176,9 +179,9 @@ def _infer(graph: bytes, values: NDArray[np.float32]) -> NDArray[np.float32]:
     return session.run(None, {session.get_inputs()[0].name: values})[0]
 
 
-def _kind(config: Mapping[str, Any]) -> Any:
+def _of_model(config: Mapping[str, Any], key: str) -> Any:
     model = config.get("model")
-    return model.get("kind") if isinstance(model, Mapping) else None
+    return model.get(key) if isinstance(model, Mapping) else None
 
 
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

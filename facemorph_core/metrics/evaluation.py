@@ -25,6 +25,7 @@ __all__ = [
     "Columns",
     "FaceSet",
     "Judge",
+    "Reconstruct",
     "Reconstructed",
     "identity_judge",
     "intervals",
@@ -74,11 +75,14 @@ class Reconstructed:
 
 Judge = Callable[[Reconstructed], Columns]
 
+Reconstruct = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+"""Faces in the frame (n, S, S, 3) and their landmarks (n, 68, 2) -> what a code keeps of them."""
+
 
 def score(
     faces: FaceSet,
     rows: NDArray[np.int64],
-    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    reconstruct: Reconstruct,
     judges: Sequence[Judge],
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -87,8 +91,8 @@ def score(
     parts: list[Columns] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        originals = faces.images(batch)
-        seen = Reconstructed(batch, originals, reconstruct(originals), faces.landmarks(batch))
+        originals, landmarks = faces.images(batch), faces.landmarks(batch)
+        seen = Reconstructed(batch, originals, reconstruct(originals, landmarks), landmarks)
         parts.append({name: column for judge in judges for name, column in judge(seen).items()})
         if progress is not None:
             progress(start + len(batch), len(rows))

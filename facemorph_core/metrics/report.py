@@ -105,7 +105,7 @@ def write_report(done: Evaluation, folder: Path, *, force: bool) -> None:
     write_csv(done, folder / PER_IMAGE, force=force)
     rows, labels = _for_the_picture(done)
     originals = done.shard.images(rows)
-    made = done.bundle.decode(done.bundle.encode(originals))
+    made = done.bundle.decode(done.bundle.encode(originals, done.shard.landmarks(rows)))
     sheet = draw_sheet(np.concatenate([originals, made], axis=1), labels=labels)
     with written_whole(folder / PICTURE, force=force) as temporary:
         sheet.save(temporary)

@@ -35,4 +35,4 @@ class AE(Autoencoder):
     ) -> Reconstruction:
         """Nothing is random here; ``generator`` is not touched."""
         z = self.encode(images)
-        return Reconstruction(self.decode(z), z, None)
+        return Reconstruction(self.decoder(z), z, None)

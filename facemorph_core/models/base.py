@@ -33,7 +33,10 @@ class Posterior(NamedTuple):
 
 
 class Reconstruction(NamedTuple):
-    """What one training pass gives to the losses. ``posterior`` is None for a plain AE."""
+    """What one training pass gives to the losses. ``posterior`` is None for a plain AE.
+
+    The images are not cut to [-1, 1]: beyond a cut no gradient would lead back.
+    """
 
     images: Float[Tensor, "b 3 s s"]
     code: Float[Tensor, "b d"]
@@ -55,8 +58,8 @@ class Autoencoder(nn.Module, ABC):
         """The deterministic code of each image."""
 
     def decode(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
-        """The image of each code, in [-1, 1]."""
-        return self.decoder(z)
+        """The image of each code, cut to [-1, 1]."""
+        return self.decoder(z).clamp(-1, 1)
 
     @abstractmethod
     def forward(

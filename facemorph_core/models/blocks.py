@@ -2,7 +2,10 @@ r"""The residual encoder and decoder that all kinds of autoencoder share.
 
 A space-to-depth stem takes (3, S, S) to (48, S/4, S/4); four stages of ``width`` x (1, 2, 4, 8)
 channels lead to S/32; the decoder mirrors them. Nothing mixes the images of a batch: the only
-normalisation is GroupNorm. Residual branches start at zero, so that the net starts near linear.
+normalisation is GroupNorm. Beside the convolutions runs a linear path from the small image to
+the code and from the code to an image of half the side: it holds what principal components hold
+(see `facemorph_core.training.linear`), the convolutions add what those cannot. Residual branches
+and the convolutions' last layers start at or near zero, so that the net starts linear.
 
 References:
     | Fixup Initialization (Zhang et al., 2019), https://arxiv.org/abs/1901.09321
@@ -17,10 +20,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from facemorph_core.models.convolution import Conv2d
+
 STEM = 4  # pixels that the stem folds into channels, per side
 STAGES = (1, 2, 4, 8)  # channels of each stage in units of the width
 REDUCTION = STEM * 2 ** (len(STAGES) - 1)  # image side over the side of the last grid
 GROUPS = 8  # of GroupNorm: every width is a multiple of 8
+LINEAR_GAIN = 0.2
+"""Factor of the linear path's weights: Adam moves every weight alike, and its many weights, each
+felt by the whole picture, need smaller steps."""
+ALMOST_NOTHING = 0.01  # what the convolutions' last layers start at, of their usual values
+LAYOUT = torch.channels_last  # of every grid in memory: the faster one on a CPU
+FIRST_LOG_VAR = -6.0
+"""Where the posterior's log variance starts: little noise, so that the code is used first."""
 
 
 class ResidualBlock(nn.Module):
@@ -29,9 +41,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm_a = nn.GroupNorm(GROUPS, channels)
-        self.conv_a = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_a = Conv2d(channels, channels, 3, padding=1)
         self.norm_b = nn.GroupNorm(GROUPS, channels)
-        self.conv_b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_b = Conv2d(channels, channels, 3, padding=1)
         self.act = nn.SiLU()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -44,7 +56,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, channels_out: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 4 * channels_out, 1)
+        self.conv = Conv2d(channels, 4 * channels_out, 1)
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
@@ -52,29 +64,35 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 3, S, S) in [-1, 1] -> (B, ``outputs``), not bounded."""
+    """(B, 3, S, S) in [-1, 1] -> (B, D), or (B, 2 D) with ``log_var``; not bounded."""
 
-    def __init__(self, image_size: int, outputs: int, width: int) -> None:
+    def __init__(
+        self, image_size: int, latent_dim: int, width: int, *, log_var: bool = False
+    ) -> None:
         super().__init__()
         _check_size(image_size)
         widths = [width * k for k in STAGES]
         stages: list[nn.Module] = [ResidualBlock(widths[0])]
         for before, after in itertools.pairwise(widths):
-            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1), ResidualBlock(after)]
+            stages += [Conv2d(before, after, 3, stride=2, padding=1), ResidualBlock(after)]
         self.fold = nn.PixelUnshuffle(STEM)
-        self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
+        self.stem = Conv2d(3 * STEM**2, widths[0], 3, padding=1)
         self.stages = nn.Sequential(*stages)
         self.norm = nn.GroupNorm(GROUPS, widths[-1])
         self.act = nn.SiLU()
-        self.head = nn.Linear(widths[-1] * (image_size // REDUCTION) ** 2, outputs)
+        features = widths[-1] * (image_size // REDUCTION) ** 2
+        self.head = nn.Linear(features, latent_dim * (2 if log_var else 1))
+        self.linear = nn.Linear(3 * (image_size // STEM) ** 2, latent_dim)
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n"]:
         h = self.stages(self.stem(self.fold(images)))
-        return self.head(self.act(self.norm(h)).flatten(1)).float()
+        moments = self.head(self.act(self.norm(h)).flatten(1)).float()
+        linear = with_gain(self.linear, shrunk(images, STEM).flatten(1))
+        return torch.cat([moments[:, : linear.shape[1]] + linear, moments[:, linear.shape[1] :]], 1)
 
 
 class Decoder(nn.Module):
-    """(B, D) -> (B, 3, S, S) in [-1, 1]."""
+    """(B, D) -> (B, 3, S, S), meant for [-1, 1] but not bounded."""
 
     def __init__(self, image_size: int, latent_dim: int, width: int) -> None:
         super().__init__()
@@ -89,19 +107,38 @@ class Decoder(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.norm = nn.GroupNorm(GROUPS, widths[-1])
         self.act = nn.SiLU()
-        self.to_pixels = nn.Conv2d(widths[-1], 3 * STEM**2, 3, padding=1)
+        self.to_pixels = Conv2d(widths[-1], 3 * STEM**2, 3, padding=1)
         self.unfold = nn.PixelShuffle(STEM)
+        self.linear = nn.Linear(latent_dim, 3 * (image_size // 2) ** 2)
 
     def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
-        h = self.stages(self.head(z).unflatten(1, self.grid))
-        return torch.tanh(self.unfold(self.to_pixels(self.act(self.norm(h)))).float())
+        h = self.head(z).view(-1, *self.grid).contiguous(memory_format=LAYOUT)
+        h = self.stages(h)
+        detail = self.unfold(self.to_pixels(self.act(self.norm(h)))).float()
+        half = self.image_size // 2
+        small = with_gain(self.linear, z).view(-1, 3, half, half)
+        return detail + nn.functional.interpolate(
+            small, scale_factor=2, mode="bilinear", align_corners=False
+        )
+
+
+def with_gain(linear: nn.Linear, values: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
+    """The linear layer with its weight, but not its bias, times LINEAR_GAIN; in float32."""
+    with torch.autocast(values.device.type, enabled=False):
+        return linear(LINEAR_GAIN * values.float())
+
+
+def shrunk(images: Float[Tensor, "b 3 s s"], factor: int) -> Float[Tensor, "b 3 t t"]:
+    """The mean over squares of ``factor`` pixels a side."""
+    return nn.functional.avg_pool2d(images, factor)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Give every parameter its starting value, in place, from ``generator`` alone.
 
     He-normal convolutions (fan in), Glorot-normal linear layers, zero biases; the last
-    convolution of a residual branch starts at zero, pictures start near grey.
+    convolution of a residual branch starts at zero, what is last in the encoder and in the decoder
+    near it.
     """
     for part in module.modules():
         match part:
@@ -121,7 +158,13 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(part.conv_b.weight)
             case Decoder():
                 with torch.no_grad():
-                    part.to_pixels.weight.mul_(0.1)
+                    part.to_pixels.weight.mul_(ALMOST_NOTHING)
+                    part.linear.weight.mul_(ALMOST_NOTHING)
+            case Encoder():
+                with torch.no_grad():
+                    part.head.weight.mul_(ALMOST_NOTHING)
+                if part.head.out_features > part.linear.out_features:
+                    nn.init.constant_(part.head.bias[part.linear.out_features :], FIRST_LOG_VAR)
 
 
 def _check_size(image_size: int) -> None:

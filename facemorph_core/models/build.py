@@ -38,9 +38,9 @@ def count_parameters(module: nn.Module) -> int:
 def _bare(config: ModelConfig) -> Autoencoder:
     match config:
         case AEConfig():
-            return AE(config.image_size, config.latent_dim, config.width)
+            return AE(config.image_size, config.network_numbers, config.width)
         case VAEConfig() | VAEGANConfig():
-            return VAE(config.image_size, config.latent_dim, config.width)
+            return VAE(config.image_size, config.network_numbers, config.width)
         case _:
             assert_never(config)
 

@@ -24,7 +24,8 @@ class VAE(Autoencoder):
 
     def __init__(self, image_size: int, latent_dim: int, width: int = 64) -> None:
         super().__init__(
-            Encoder(image_size, 2 * latent_dim, width), Decoder(image_size, latent_dim, width)
+            Encoder(image_size, latent_dim, width, log_var=True),
+            Decoder(image_size, latent_dim, width),
         )
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Posterior:
@@ -39,4 +40,4 @@ class VAE(Autoencoder):
     ) -> Reconstruction:
         posterior = self.encode(images)
         z = posterior.sample(generator)
-        return Reconstruction(self.decode(z), z, posterior)
+        return Reconstruction(self.decoder(z), z, posterior)

@@ -98,19 +98,22 @@ def morph(
     choice_a, choice_b = face if isinstance(face, tuple) else (face, face)
     face_a = align_photo(photo_a, detector, face=choice_a, size=side)
     face_b = align_photo(photo_b, detector, face=choice_b, size=side)
-    frames = between(bundle, face_a.pixels, face_b.pixels, weights, path)
+    frames = between(bundle, face_a, face_b, weights, path)
     return MorphSequence(resized(frames, size), weights, (face_a, face_b))
 
 
 def between(
     bundle: Bundle,
-    pixels_a: NDArray[np.uint8],
-    pixels_b: NDArray[np.uint8],
+    face_a: AlignedFace,
+    face_b: AlignedFace,
     weights: NDArray[np.float64],
     path: Kind = "lerp",
 ) -> NDArray[np.uint8]:
-    """The decoded frames at each alpha of ``weights`` between two aligned faces, (S, S, 3)."""
-    code_a, code_b = bundle.encode(np.stack([pixels_a, pixels_b]))
+    """The decoded frames at each alpha of ``weights`` between two aligned faces."""
+    faces = (face_a, face_b)
+    code_a, code_b = bundle.encode(
+        np.stack([face.pixels for face in faces]), np.stack([face.landmarks for face in faces])
+    )
     return bundle.decode(latent_path(code_a, code_b, weights, path))
 
 

@@ -1,8 +1,12 @@
-"""From a shard's pixels to the batches of an epoch. uint8 (N, S, S, 3) outside, floats inside."""
+"""From a shard's faces to what a training step reads.
+
+Outside are uint8 pixels (N, S, S, 3) with landmarks (N, 68, 2) in the frame; inside are floats in
+[-1, 1], as the model's geometry shows them to the networks, with the weight of each pixel.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,7 +14,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, ShardError
+from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.metrics.hull import hull_masks
 
 
 @runtime_checkable
@@ -26,6 +33,16 @@ class Faces(Protocol):
 
     def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Pixels of these rows, (n, S, S, 3)."""
+
+    def landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Landmarks of these rows in the frame, (n, 68, 2)."""
+
+
+class Batch(NamedTuple):
+    """Images in [-1, 1] and what an error at each of their pixels weighs, 1 on average."""
+
+    images: Float[Tensor, "b 3 s s"]
+    weights: Float[Tensor, "b 1 s s"] | float
 
 
 def train_rows(faces: Faces, image_size: int) -> NDArray[np.int64]:
@@ -58,9 +75,31 @@ def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Float[Tensor, 
     return images.float().div_(127.5).sub_(1.0)
 
 
-def mirrored(
-    images: Float[Tensor, "b 3 s s"], generator: torch.Generator
-) -> Float[Tensor, "b 3 s s"]:
-    """Each image left-right mirrored with probability one half."""
-    flip = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(flip.to(images.device)[:, None, None, None], images.flip(3), images)
+def load_batch(
+    faces: Faces, rows: NDArray[np.int64], config: RunConfig, device: torch.device
+) -> Batch:
+    """These rows as the networks see them.
+
+    An error weighs as much as its pixel covers of the frame, and `LossConfig.face` more inside
+    the face.
+    """
+    geometry, face = geometry_of(config.model.geometry, config.model.image_size), config.loss.face
+    seen = geometry.see(faces.images(rows), faces.landmarks(rows))
+    images = to_images(seen.pixels, device)
+    if geometry.kind == "plain" and not face:
+        return Batch(images, 1.0)
+    inside = hull_masks(seen.landmarks, seen.pixels.shape[1:3]) if face else 0.0
+    weights = seen.areas * (1 + face * np.asarray(inside, np.float32))
+    weights /= weights.mean(axis=(1, 2), keepdims=True)
+    return Batch(images, torch.from_numpy(weights).to(device)[:, None])
+
+
+def mirrored(batch: Batch, generator: torch.Generator) -> Batch:
+    """Each image left-right mirrored with probability one half, its weights with it."""
+    images, weights = batch
+    flip = (torch.rand(len(images), generator=generator) < 0.5)[:, None, None, None]
+    flip = flip.to(images.device)
+    turned = torch.where(flip, images.flip(3), images)
+    if isinstance(weights, Tensor):
+        weights = torch.where(flip, weights.flip(3), weights)
+    return Batch(turned, weights)

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ConfigError
+from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.central_run import CentralRun
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.evaluate import evaluate_shard
 from facemorph_core.training.grid import draw_grid
+from facemorph_core.training.linear import fit_linear
 from facemorph_core.training.local import OnStep, at_rest
 from facemorph_core.training.schedule import share_at
 from facemorph_core.training.streams import stream
@@ -60,9 +62,12 @@ def train_centrally(
             hint="train it without: --set privacy=null",
         )
     model = build_model(config.model, seed=config.seed)
+    tensors = run.trainer_tensors()
+    if not tensors:
+        fit_linear(model, shard, config)
     with cpu_threads(config.training.threads):
         trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-        if tensors := run.trainer_tensors():
+        if tensors:
             trainer.restore(tensors)
         rows = train_rows(shard, config.model.image_size)
         for epoch in range(run.state.epoch, config.training.epochs):
@@ -96,7 +101,7 @@ def _steps(
     for number in range(run.state.step, len(batches)):
         done = epoch * len(batches) + number
         at = Moment(share_at((0.0, 1.0), done, total), epoch, number)
-        terms = trainer.step(shard.images(batches[number]), at)
+        terms = trainer.step(shard, batches[number], at)
         tally.add(terms, len(batches[number]))
         if tell is not None:
             tell(done + 1, total, terms)
@@ -138,7 +143,14 @@ def _finish(
     wanted = config.evaluation
     if epoch % wanted.every == 0 or epoch == config.training.epochs:
         line |= _scores(model, shard, config)
-        grid = draw_grid(model, shard, split=wanted.split, samples=wanted.samples, seed=config.seed)
+        grid = draw_grid(
+            model,
+            shard,
+            geometry=geometry_of(config.model.geometry, model.image_size),
+            split=wanted.split,
+            samples=wanted.samples,
+            seed=config.seed,
+        )
         if grid is not None:
             run.save_grid(grid, epoch)
     run.append(line)

@@ -7,17 +7,24 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from facemorph_core.latent.geometry import Geometry
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import AE, Autoencoder
-from facemorph_core.training.batches import Faces, to_images
-from facemorph_core.training.evaluate import to_pixels
+from facemorph_core.training.batches import Faces
+from facemorph_core.training.reconstruct import decode, encode
 
 COLUMNS, GAP = 8, 2
 
 
 @torch.no_grad()
 def draw_grid(
-    model: Autoencoder, shard: Faces | None, *, split: str, samples: int, seed: int
+    model: Autoencoder,
+    shard: Faces | None,
+    *,
+    geometry: Geometry,
+    split: str,
+    samples: int,
+    seed: int,
 ) -> Image.Image | None:
     """Eight faces of ``split`` above their reconstructions, then faces from codes of N(0, I).
 
@@ -27,13 +34,14 @@ def draw_grid(
     model.eval()
     rows: list[NDArray[np.uint8]] = []
     if shard is not None and len(shard.rows(split)):
-        faces = shard.images(spread(shard.rows(split), COLUMNS))
-        images = to_images(faces, torch.device("cpu"))
-        rows += [faces, to_pixels(model.decode(model.code(images)))]
+        chosen = spread(shard.rows(split), COLUMNS)
+        faces = shard.images(chosen)
+        codes = encode(model, geometry, faces, shard.landmarks(chosen))
+        rows += [faces, decode(model, geometry, codes)]
     if samples and not isinstance(model, AE):
         generator = torch.Generator().manual_seed(seed)
-        codes = torch.randn(samples, model.latent_dim, generator=generator)
-        drawn = to_pixels(model.decode(codes))
+        numbers = geometry.numbers + model.latent_dim
+        drawn = decode(model, geometry, torch.randn(samples, numbers, generator=generator).numpy())
         rows += [drawn[start : start + COLUMNS] for start in range(0, samples, COLUMNS)]
     return tiled(rows) if rows else None
 

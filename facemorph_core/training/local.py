@@ -81,7 +81,7 @@ def train_epochs(
             batches = epoch_batches(rows, size, stream(seed, "order", epoch))
             for number, batch in enumerate(batches):
                 at = Moment(share_at(progress, done, steps), epoch, number)
-                terms = trainer.step(shard.images(batch), at)
+                terms = trainer.step(shard, batch, at)
                 tally.add(terms, len(batch))
                 done += 1
                 if on_step is not None:

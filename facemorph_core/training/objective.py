@@ -13,6 +13,7 @@ from facemorph_core import losses
 from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
 from facemorph_core.models import Reconstruction
 from facemorph_core.perceptual import VGGPerceptual
+from facemorph_core.training.batches import Batch
 from facemorph_core.training.schedule import adversarial_weight, kl_weight
 
 Terms = dict[str, Tensor]
@@ -54,7 +55,7 @@ def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, 
 
 def reconstruction_terms(
     made: Reconstruction,
-    images: Float[Tensor, "b 3 s s"],
+    seen: Batch,
     config: RunConfig,
     *,
     perceptual: VGGPerceptual | None,
@@ -64,11 +65,11 @@ def reconstruction_terms(
     names = term_names(config)
     terms: Terms = {}
     if "l1" in names:
-        terms["l1"] = losses.l1(made.images, images)
+        terms["l1"] = losses.l1(made.images, seen.images, seen.weights)
     if "squared" in names:
-        terms["squared"] = losses.squared(made.images, images)
+        terms["squared"] = losses.squared(made.images, seen.images, seen.weights)
     if perceptual is not None:
-        terms["perceptual"] = perceptual(made.images, images, crops)
+        terms["perceptual"] = perceptual(made.images, seen.images, crops)
     if "kl" in names and made.posterior is not None:
         terms["kl"] = losses.kl(made.posterior)
     if "latent_l2" in names:

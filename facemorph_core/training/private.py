@@ -32,10 +32,11 @@ from opacus import GradSampleModule
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ConfigError, TrainingDiverged
 from facemorph_core.models import Autoencoder, Reconstruction
+from facemorph_core.models.convolution import as_library_layers
 from facemorph_core.perceptual import VGGPerceptual
 from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
 from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
-from facemorph_core.training.batches import Faces, mirrored, to_images, train_rows
+from facemorph_core.training.batches import Batch, Faces, load_batch, mirrored, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
@@ -162,6 +163,7 @@ class _PrivateTrainer:
         self.ema = Ema(model, config.training.ema_decay) if config.training.ema_decay else None
         self.proximal_mu = proximal_mu
         self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
+        as_library_layers(model)  # Opacus knows exact types only
         self.wrapped = GradSampleModule(model, loss_reduction="sum")
         self.optimiser = NoisyOptimizer(
             adam(model, config.training),
@@ -177,7 +179,7 @@ class _PrivateTrainer:
         parts = _physical(batch, self.privacy.max_physical_batch)
         for number, part in enumerate(parts):
             if len(part):
-                tally.add(self._per_photo_gradients(faces.images(part), at, number), len(part))
+                tally.add(self._per_photo_gradients(faces, part, at, number), len(part))
             else:
                 _no_gradients(self.model)
             is_last = number == len(parts) - 1
@@ -203,19 +205,20 @@ class _PrivateTrainer:
         return weights
 
     def _per_photo_gradients(
-        self, pixels: NDArray[np.uint8], at: Moment, part: int
+        self, faces: Faces, rows: NDArray[np.int64], at: Moment, part: int
     ) -> dict[str, float]:
         """Leaves one gradient per photo in ``grad_sample`` of each parameter."""
+        batch = load_batch(faces, rows, self.config, self.device)
+        if self.config.training.mirror:
+            batch = mirrored(batch, at.stream(self.seed, f"mirror-{part}"))
         # Opacus unfolds a convolution's input by strides and silently takes the wrong numbers
         # from images whose channels lie last in memory.
-        images = to_images(pixels, self.device).contiguous()
-        if self.config.training.mirror:
-            images = mirrored(images, at.stream(self.seed, f"mirror-{part}"))
+        images = batch.images.contiguous()
         images.requires_grad_()  # else Opacus' backward hook on the first layer complains
         made: Reconstruction = self.wrapped(images, at.stream(self.seed, f"posterior-{part}"))
         terms = reconstruction_terms(
             made,
-            images,
+            Batch(images, batch.weights),
             self.config,
             perceptual=self.perceptual,
             crops=at.stream(self.seed, f"crop-{part}"),

@@ -17,7 +17,7 @@ from torch import Tensor
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Autoencoder, Reconstruction
-from facemorph_core.training.batches import mirrored, to_images
+from facemorph_core.training.batches import Faces, load_batch, mirrored
 from facemorph_core.training.checkpoint import (
     optimiser_tensors,
     prefixed,
@@ -103,8 +103,8 @@ class Trainer:
         self.proximal_mu = proximal_mu
         self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
 
-    def step(self, pixels: NDArray[np.uint8], at: Moment) -> dict[str, float]:
-        """One step on a batch of faces (B, S, S, 3).
+    def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
+        """One step on these rows of ``faces``.
 
         Returns:
             The mean of each term over the batch, and their weighted sum as "loss".
@@ -112,9 +112,10 @@ class Trainer:
         Raises:
             TrainingDiverged: a term or the gradient is not finite; weights are as before the step.
         """
-        images = to_images(pixels, self.compute.device)
+        batch = load_batch(faces, rows, self.config, self.compute.device)
         if self.config.training.mirror:
-            images = mirrored(images, at.stream(self.seed, "mirror"))
+            batch = mirrored(batch, at.stream(self.seed, "mirror"))
+        images = batch.images
         _set_learning_rate(self.optimiser, learning_rate(self.config.training, at.share))
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
         adversary = self.discriminator if weights["adversarial"] > 0 else None
@@ -123,7 +124,7 @@ class Trainer:
             made: Reconstruction = self.model(images, at.stream(self.seed, "posterior"))
             terms = reconstruction_terms(
                 made,
-                images,
+                batch,
                 self.config,
                 perceptual=self.perceptual,
                 crops=at.stream(self.seed, "crop"),

@@ -216,11 +216,11 @@ def test_the_other_photo_is_another_one_of_the_same_person(people, data):
 
 def test_batches_change_nothing(shard, monkeypatch):
     rows = shard.rows("val")
-    whole = score(shard, rows, lambda pixels: pixels ^ 5, [psnr_judge])
+    whole = score(shard, rows, lambda pixels, _: pixels ^ 5, [psnr_judge])
     monkeypatch.setattr("facemorph_core.metrics.evaluation.BATCH", 3)
     told: list[tuple[int, int]] = []
     parts = score(
-        shard, rows, lambda p: p ^ 5, [psnr_judge], progress=lambda *now: told.append(now)
+        shard, rows, lambda p, _: p ^ 5, [psnr_judge], progress=lambda *now: told.append(now)
     )
     assert told == [(3, 8), (6, 8), (8, 8)]
     for name, column in whole.items():
@@ -260,7 +260,7 @@ def test_identity_compares_with_this_photo_another_one_and_the_real_ones(monkeyp
     monkeypatch.setattr("facemorph_core.metrics.evaluation.VERIFIED_BELOW", 1.5)
     faces, rows = Three(), np.arange(3)
     judge = identity_judge(faces, other_photo(faces.people, rows.tolist()), Colour())
-    columns = score(faces, rows, lambda pixels: pixels + np.array([1, 0, 0], np.uint8), [judge])
+    columns = score(faces, rows, lambda pixels, _: pixels + np.array([1, 0, 0], np.uint8), [judge])
     np.testing.assert_array_equal(columns["identity.distance"], [1, 1, 1])
     np.testing.assert_array_equal(columns["identity.same_photo"], [1, 1, 1])
     np.testing.assert_array_equal(columns["identity.different_photo"], [1, 0, np.nan])

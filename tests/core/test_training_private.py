@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import BudgetExhausted, ConfigError, LedgerError, TrainingDiverged
 from facemorph_core.models import build_model
@@ -38,6 +39,9 @@ class Faces:
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         return self.pixels[rows]
+
+    def landmarks(self, rows: np.ndarray) -> np.ndarray:
+        return np.tile(mean_shape(self.size).astype(np.float32), (len(rows), 1, 1))
 
 
 def run_config(kind: str = "vae", **privacy: object) -> RunConfig:
@@ -86,14 +90,14 @@ def test_per_photo_gradients_equal_a_slow_loop_of_single_photos(kind, monkeypatc
 
     monkeypatch.setattr("facemorph_core.models.base.Posterior.sample", fixed)
     trainer = private_trainer(config)
-    trainer._per_photo_gradients(faces.images(np.arange(3)), AT, 0)
+    trainer._per_photo_gradients(faces, np.arange(3), AT, 0)
     together = gradients(trainer)
     for photo in range(3):
         fixed.photo = photo
         alone = private_trainer(config)
         plain = alone.wrapped.to_standard_module().train()
         alone.wrapped = plain
-        alone._per_photo_gradients(faces.images(np.array([photo])), AT, 0)
+        alone._per_photo_gradients(faces, np.array([photo]), AT, 0)
         expected = torch.cat([p.grad.flatten() for p in plain.parameters()])
         torch.testing.assert_close(together[photo], expected, rtol=1e-3, atol=1e-5)
         assert expected.norm() > 0
@@ -103,7 +107,7 @@ def test_no_photo_moves_the_sum_by_more_than_the_bound():
     config, faces = run_config(max_grad_norm=0.01), Faces.made(4)
     for photo in range(4):
         trainer = private_trainer(config)
-        trainer._per_photo_gradients(faces.images(np.array([photo])), AT, 0)
+        trainer._per_photo_gradients(faces, np.array([photo]), AT, 0)
         assert gradients(trainer).norm() > 0.01
         trainer.optimiser.clip_and_accumulate()
         clipped = torch.cat([p.summed_grad.flatten() for p in trainer.model.parameters()])
@@ -113,7 +117,7 @@ def test_no_photo_moves_the_sum_by_more_than_the_bound():
 
 def test_a_small_gradient_is_not_stretched_to_the_bound():
     trainer = private_trainer(run_config(max_grad_norm=1e6))
-    trainer._per_photo_gradients(Faces.made(1).pixels, AT, 0)
+    trainer._per_photo_gradients(Faces.made(1), np.arange(1), AT, 0)
     before = gradients(trainer)[0].clone()
     trainer.optimiser.clip_and_accumulate()
     clipped = torch.cat([p.summed_grad.flatten() for p in trainer.model.parameters()])

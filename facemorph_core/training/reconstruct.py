@@ -1,0 +1,43 @@
+"""A model's faces as pictures in the frame, whatever its geometry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facemorph_core.latent.geometry import Geometry
+from facemorph_core.models import Autoencoder
+from facemorph_core.training.batches import to_images
+
+
+@torch.no_grad()
+def encode(
+    model: Autoencoder, geometry: Geometry, frames: NDArray[np.uint8], landmarks: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Codes (n, D) of faces in the frame (n, S, S, 3) with their landmarks (n, 68, 2)."""
+    seen = geometry.see(frames, landmarks)
+    texture = model.code(to_images(seen.pixels, device_of(model)))
+    return geometry.join(seen.shape, texture.float().cpu().numpy())
+
+
+@torch.no_grad()
+def decode(
+    model: Autoencoder, geometry: Geometry, codes: NDArray[np.floating[Any]]
+) -> NDArray[np.uint8]:
+    """The faces (n, S, S, 3) of codes (n, D), in the frame."""
+    shape, texture = geometry.split(codes)
+    values = torch.from_numpy(np.ascontiguousarray(texture, np.float32)).to(device_of(model))
+    return geometry.show(to_pixels(model.decode(values)), shape)
+
+
+def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
+    """(B, 3, S, S) in [-1, 1] -> uint8 (B, S, S, 3), rounded to the nearest."""
+    scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def device_of(model: Autoencoder) -> torch.device:
+    return next(model.parameters()).device
