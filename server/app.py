@@ -16,7 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.federated import Handshake, initial_weights, signature
+from facemorph_core.federated import Handshake, shared_weights, signature
+from facemorph_core.training.start import starting_model
 from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
@@ -85,7 +86,7 @@ def record_of(weights: Arrays) -> ArrayRecord:
 
 def fresh_weights(config: RunConfig) -> ArrayRecord:
     """The global model before its first round."""
-    return ArrayRecord(initial_weights(config.model, seed=config.seed))
+    return ArrayRecord(shared_weights(starting_model(config)))
 
 
 def runs() -> Path:

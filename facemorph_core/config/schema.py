@@ -378,6 +378,9 @@ class RunConfig(Section):
     resume: Literal["auto", "never", "must"] = "auto"
     """auto: go on with an interrupted run of the same config; never: start anew in a fresh
     directory; must: refuse to start from nothing."""
+    start: str = ""
+    """The model to start from: a bundle, a run, hub://HOST:PORT/NAME@VERSION, or `starter` for the
+    one that is shipped; empty is from nothing."""
     data: DataConfig = DataConfig()
     """Faces of a simulation or of central training."""
     model: ModelConfig = VAEConfig()
@@ -411,6 +414,8 @@ class RunConfig(Section):
     def _linear_start_is_a_mean(self) -> RunConfig:
         if not self.training.linear_start:
             return self
+        if self.start:
+            raise ValueError("training.linear_start would undo what start brings: set one of them")
         if self.privacy is not None:
             raise ValueError(
                 "privacy with training.linear_start is refused: DP-SGD does not cover it"

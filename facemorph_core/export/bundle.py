@@ -190,6 +190,8 @@ def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
         values = shared.get(section)
         if isinstance(values, dict) and values.get(key):
             values[key] = Path(values[key]).name
+    if shared.get("start"):
+        shared["start"] = str(shared["start"]).rpartition("/")[2]
     return shared
 
 

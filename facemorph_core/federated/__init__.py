@@ -4,7 +4,6 @@ from facemorph_core.federated.handshake import Handshake
 from facemorph_core.federated.refusal import Refusal, refusal_for
 from facemorph_core.federated.report import RoundReport, ScoreSums, merge_reports, merge_scores
 from facemorph_core.federated.update import (
-    initial_weights,
     load_shared_weights,
     shared_weights,
     signature,
@@ -16,7 +15,6 @@ __all__ = [
     "Refusal",
     "RoundReport",
     "ScoreSums",
-    "initial_weights",
     "load_shared_weights",
     "merge_reports",
     "merge_scores",

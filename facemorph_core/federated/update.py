@@ -9,18 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facemorph_core.config.schema import ModelConfig
 from facemorph_core.errors import ModelError
-from facemorph_core.models import build_model
 
 SHARED_PREFIXES = ("encoder.", "decoder.")
 
 Signature = dict[str, tuple[int, ...]]
-
-
-def initial_weights(config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
-    """Encoder and decoder of a fresh model; the same seed gives the same numbers."""
-    return shared_weights(build_model(config, seed=seed))
 
 
 def shared_weights(model: nn.Module) -> dict[str, Tensor]:

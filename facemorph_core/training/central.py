@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.latent.geometry import geometry_of
-from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.models import Autoencoder
 from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.central_run import CentralRun
 from facemorph_core.training.compute import choose_compute, cpu_threads
@@ -28,6 +28,7 @@ from facemorph_core.training.grid import draw_grid
 from facemorph_core.training.linear import fit_linear
 from facemorph_core.training.local import OnStep, at_rest
 from facemorph_core.training.schedule import share_at
+from facemorph_core.training.start import starting_model
 from facemorph_core.training.streams import stream
 from facemorph_core.training.trainer import Moment, Tally, Trainer
 
@@ -61,7 +62,7 @@ def train_centrally(
             ["privacy: central training is the baseline without differential privacy"],
             hint="train it without: --set privacy=null",
         )
-    model = build_model(config.model, seed=config.seed)
+    model = starting_model(config)
     tensors = run.trainer_tensors()
     if not tensors:
         fit_linear(model, shard, config)

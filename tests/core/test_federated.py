@@ -16,7 +16,6 @@ from facemorph_core.federated import (
     Refusal,
     RoundReport,
     ScoreSums,
-    initial_weights,
     load_shared_weights,
     merge_reports,
     merge_scores,
@@ -35,6 +34,10 @@ values = st.floats(-1e6, 1e6)
 reports = st.lists(
     st.builds(lambda n, v: RoundReport(n, {"loss": v}), counts, values), min_size=1, max_size=6
 )
+
+
+def initial_weights(config: VAEConfig, *, seed: int) -> dict[str, torch.Tensor]:
+    return shared_weights(build_model(config, seed=seed))
 
 
 def test_two_reports_merge_by_hand():
