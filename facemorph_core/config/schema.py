@@ -117,6 +117,8 @@ class LossConfig(Section):
     """Distance of VGG16 features (Johnson et al., 2016)."""
     perceptual_crop: Annotated[int, Field(ge=32)] = 64
     """Side of the random crop that VGG16 sees, pixels; the image size or more means all of it."""
+    identity: NonNegative = 0.0
+    """1 - cosine of MobileFaceNet's embeddings of the made and the real face."""
     adversarial: NonNegative = 0.0
     """Least-squares adversarial term (Mao et al., 2017); VAE-GAN only. 0.003 to 0.03 beside
     l1 = 1; at 0.1 the reconstruction hardly learns."""

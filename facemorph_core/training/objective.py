@@ -5,18 +5,29 @@ Everything is per image until `total`; a term whose weight is 0 is not computed 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core import losses
 from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
+from facemorph_core.identity_loss import IdentityDistance
 from facemorph_core.models import Reconstruction
 from facemorph_core.perceptual import VGGPerceptual
 from facemorph_core.training.batches import Batch
 from facemorph_core.training.schedule import adversarial_weight, kl_weight
 
 Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureNets:
+    """Frozen nets that compare a made face with the real one; None for a term without weight."""
+
+    perceptual: VGGPerceptual | None = None
+    identity: IdentityDistance | None = None
 
 
 def term_names(config: RunConfig) -> tuple[str, ...]:
@@ -26,6 +37,7 @@ def term_names(config: RunConfig) -> tuple[str, ...]:
         "l1": loss.l1 > 0,
         "squared": loss.squared > 0,
         "perceptual": loss.perceptual > 0,
+        "identity": loss.identity > 0,
         "kl": loss.kl > 0 and not is_ae,
         "latent_l2": loss.latent_l2 > 0 and is_ae,
         "adversarial": has_adversary(config),
@@ -47,6 +59,7 @@ def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, 
         "l1": loss.l1,
         "squared": loss.squared,
         "perceptual": loss.perceptual,
+        "identity": loss.identity,
         "kl": kl_weight(loss, share) / latent_dim,
         "latent_l2": loss.latent_l2,
         "adversarial": adversarial_weight(loss, share),
@@ -58,7 +71,7 @@ def reconstruction_terms(
     seen: Batch,
     config: RunConfig,
     *,
-    perceptual: VGGPerceptual | None,
+    nets: FeatureNets,
     crops: torch.Generator,
 ) -> Terms:
     """Every term that needs no discriminator, one number per image."""
@@ -68,8 +81,10 @@ def reconstruction_terms(
         terms["l1"] = losses.l1(made.images, seen.images, seen.weights)
     if "squared" in names:
         terms["squared"] = losses.squared(made.images, seen.images, seen.weights)
-    if perceptual is not None:
-        terms["perceptual"] = perceptual(made.images, seen.images, crops)
+    if nets.perceptual is not None:
+        terms["perceptual"] = nets.perceptual(made.images, seen.images, crops)
+    if nets.identity is not None:
+        terms["identity"] = nets.identity(made.images, seen.images)
     if "kl" in names and made.posterior is not None:
         terms["kl"] = losses.kl(made.posterior)
     if "latent_l2" in names:
@@ -83,14 +98,17 @@ def total(terms: Terms, weights: dict[str, float]) -> Float[Tensor, " b"]:
     return torch.stack(weighted).sum(dim=0)
 
 
-def load_perceptual(config: RunConfig, device: torch.device) -> VGGPerceptual | None:
-    """VGG16 from the verified cache, or None where it does not weigh anything.
+def load_feature_nets(config: RunConfig, device: torch.device) -> FeatureNets:
+    """The nets whose terms weigh something, from the verified cache.
 
     Raises:
         WeightsUnavailable: with the command that fetches them.
     """
-    if config.loss.perceptual == 0:
-        return None
     from facemorph_core.weights import find
 
-    return VGGPerceptual(find("vgg16"), config.loss.perceptual_crop).to(device)
+    loss, perceptual, identity = config.loss, None, None
+    if loss.perceptual:
+        perceptual = VGGPerceptual(find("vgg16"), loss.perceptual_crop).to(device)
+    if loss.identity:
+        identity = IdentityDistance(find("mobilefacenet")).to(device)
+    return FeatureNets(perceptual, identity)

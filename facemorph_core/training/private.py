@@ -33,7 +33,6 @@ from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ConfigError, TrainingDiverged
 from facemorph_core.models import Autoencoder, Reconstruction
 from facemorph_core.models.convolution import as_library_layers
-from facemorph_core.perceptual import VGGPerceptual
 from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
 from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
 from facemorph_core.training.batches import Batch, Faces, load_batch, mirrored, train_rows
@@ -42,7 +41,7 @@ from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.local import OnStep, TrainedRound, at_rest
 from facemorph_core.training.objective import (
-    load_perceptual,
+    load_feature_nets,
     reconstruction_terms,
     total,
     weights_at,
@@ -158,7 +157,7 @@ class _PrivateTrainer:
         self.device = choose_compute(config.training).device
         self.model = model.to(self.device).train()
         self.config, self.privacy, self.seed = config, privacy, seed
-        self.perceptual: VGGPerceptual | None = load_perceptual(config, self.device)
+        self.nets = load_feature_nets(config, self.device)
         self.draws = draws
         self.ema = Ema(model, config.training.ema_decay) if config.training.ema_decay else None
         self.proximal_mu = proximal_mu
@@ -220,7 +219,7 @@ class _PrivateTrainer:
             made,
             Batch(images, batch.weights),
             self.config,
-            perceptual=self.perceptual,
+            nets=self.nets,
             crops=at.stream(self.seed, f"crop-{part}"),
         )
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)

@@ -29,7 +29,7 @@ from facemorph_core.training.discriminator import DiscriminatorState, adam
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.objective import (
     has_adversary,
-    load_perceptual,
+    load_feature_nets,
     reconstruction_terms,
     total,
     weights_at,
@@ -94,7 +94,7 @@ class Trainer:
         self.optimiser = adam(model, config.training)
         decay = config.training.ema_decay
         self.ema = Ema(model, decay) if decay else None
-        self.perceptual = load_perceptual(config, compute.device)
+        self.nets = load_feature_nets(config, compute.device)
         self.discriminator: DiscriminatorState | None = None
         if has_adversary(config):
             fresh_seed = derive_seed(seed, "discriminator")
@@ -126,7 +126,7 @@ class Trainer:
                 made,
                 batch,
                 self.config,
-                perceptual=self.perceptual,
+                nets=self.nets,
                 crops=at.stream(self.seed, "crop"),
             )
             if adversary is not None:
