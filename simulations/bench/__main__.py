@@ -1,0 +1,106 @@
+"""`python -m simulations.bench`: the benchmarks."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facemorph_core.cli.main import run_app
+
+if TYPE_CHECKING:
+    from simulations.bench.ladder import Rung
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+MINUTES, QUICK_MINUTES = 20.0, 1.0
+
+
+class Scored(StrEnum):
+    """Who is scored."""
+
+    tune = "tune"
+    val = "val"
+
+
+@app.callback()
+def bench() -> None:
+    """Benchmarks whose figures can be made again with one command."""
+
+
+@app.command()
+def quality(
+    data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
+    root: Annotated[Path, typer.Option("--runs", help="Folder of run directories.")] = Path("runs"),
+    name: Annotated[str, typer.Option(help="Name of the benchmark's folder in it.")] = "quality",
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="Training of a row. [default: 20, or 1 with --quick]"),
+    ] = None,
+    split: Annotated[
+        Scored, typer.Option(help="tune: 200 people of the train part; val: for a table.")
+    ] = Scored.tune,
+    rows: Annotated[
+        str | None, typer.Option(help="Names separated by commas. [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of training and of who is chosen.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A try: 600 photos to fit on, 100 to score.")
+    ] = False,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Also PCA by numbers and framing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How good faces come back out of 128 numbers, from an untrained code to a VAE-GAN.
+
+    A run that was interrupted goes on; a row that is there is not made again. Rows: dct-128,
+    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-plain, vaegan.
+
+    Examples:
+        python -m simulations.bench quality --data ~/data/celeba --quick --rows dct-128,pca-128
+        python -m simulations.bench quality --data ~/data/celeba --split val --curve
+    """
+    from simulations.bench.quality import Options, run_quality
+    from simulations.bench.table import to_json, to_markdown
+
+    options = Options(
+        data=data,
+        out=root / name,
+        rungs=_rungs(rows, seed=seed),
+        split=split.value,
+        minutes=minutes or (QUICK_MINUTES if quick else MINUTES),
+        seed=seed,
+        quick=quick,
+        curve=curve,
+    )
+    report = run_quality(options)
+    typer.echo(json.dumps(to_json(report), indent=1) if as_json else to_markdown(report), nl=False)
+
+
+def _rungs(names: str | None, *, seed: int) -> list[Rung]:
+    """Those asked for, in the ladder's order."""
+    from simulations.bench.ladder import ladder
+
+    rungs = {rung.name: rung for rung in ladder(seed=seed)}
+    if names is None:
+        return list(rungs.values())
+    wanted = [part.strip() for part in names.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in rungs]
+    if unknown or not wanted:
+        raise typer.BadParameter(
+            f"'{', '.join(unknown) or names}': there are {', '.join(rungs)}", param_hint="--rows"
+        )
+    return [rung for name, rung in rungs.items() if name in wanted]
+
+
+if __name__ == "__main__":
+    run_app(app, prog_name="python -m simulations.bench")

@@ -1,0 +1,193 @@
+"""Learning by the clock: as many steps as a budget of seconds holds, safe against a kill.
+
+    | state.json                    where the learner stands and what its clock shows
+    | learner-N-N.safetensors       what it goes on from: epoch and step
+    | model.safetensors, config.yaml    what it gave away in the end
+
+``state.json`` is written last and names the learner's file. The clock counts learning alone:
+evaluation, checkpoints and what a kill threw away cost nothing of the budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facemorph_core.config.load import digest, dump_run_config
+from facemorph_core.config.schema import RunConfig
+from facemorph_core.errors import OutputError
+from facemorph_core.output import output_error
+from facemorph_core.rundir import write_atomic
+from facemorph_core.training.batches import Faces, epoch_batches
+from facemorph_core.training.checkpoint import load_tensors, save_tensors
+from facemorph_core.training.streams import stream
+from facemorph_core.training.trainer import Moment
+
+__all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Learner", "OnClock", "learn"]
+
+CHECKPOINT_SECONDS = 120.0
+"""A kill costs at most this much work."""
+
+OnClock = Callable[[float, float, Mapping[str, float]], None]
+"""Called after each step with (seconds on the clock, the budget, terms of this batch)."""
+
+
+class Learner(Protocol):
+    """Something that learns step by step: `facemorph_core.training.trainer.Trainer` is one."""
+
+    def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> Mapping[str, float]:
+        """One step on these rows; the means of its terms."""
+
+    def check_weights(self, at: Moment) -> None:
+        """Raise TrainingDiverged if a weight is no longer a number."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that `restore` needs."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `tensors`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """``epoch`` epochs and ``step`` steps of the next one are done."""
+
+    run: str
+    """Digest of the config and the budget."""
+    elapsed: float = 0.0
+    """Seconds of learning so far."""
+    epoch: int = 0
+    step: int = 0
+    images: int = 0
+    """Faces read so far, each as often as it was read."""
+    learner: str = ""
+    """Name of the file to go on from; empty at the start and at the end."""
+    is_done: bool = False
+
+
+class ClockRun:
+    """One learner on disk."""
+
+    def __init__(self, path: Path, state: ClockState) -> None:
+        self.path, self.state = path, state
+
+    @classmethod
+    def opened(cls, path: Path, config: RunConfig, *, budget: float) -> ClockRun:
+        """The run of ``config`` and ``budget`` in ``path``, new or to go on with.
+
+        Raises:
+            OutputError: the folder holds another run, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(error, path) from error
+        own = hashlib.sha256(f"{digest(config)} {budget!r}".encode()).hexdigest()
+        state = _read_state(path) or ClockState(own)
+        if state.run != own:
+            raise OutputError(
+                f"{path} holds a run of another config or budget", hint="choose another folder"
+            )
+        write_atomic(path / "config.yaml", dump_run_config(config).encode())
+        return cls(path, state)
+
+    def learner_tensors(self) -> dict[str, Tensor]:
+        """What `Learner.restore` takes; empty for a run that has not started."""
+        return load_tensors(self.path / self.state.learner) if self.state.learner else {}
+
+    def released(self) -> dict[str, Tensor]:
+        """What a finished run gave away."""
+        return load_tensors(self.path / "model.safetensors")
+
+    def save(self, tensors: Mapping[str, Tensor]) -> None:
+        """Keep the learner as it stands at `state`."""
+        name = f"learner-{self.state.epoch}-{self.state.step}.safetensors"
+        save_tensors(self.path / name, tensors)
+        self._settle(replace(self.state, learner=name))
+
+    def finish(self, released: Mapping[str, Tensor]) -> None:
+        """Keep what is given away instead of the learner."""
+        save_tensors(self.path / "model.safetensors", released)
+        self._settle(replace(self.state, learner="", is_done=True))
+
+    def _settle(self, state: ClockState) -> None:
+        self.state = state
+        write_atomic(self.path / "state.json", json.dumps(asdict(state), indent=1).encode())
+        for file in self.path.glob("learner-*.safetensors"):
+            if file.name != state.learner:
+                file.unlink(missing_ok=True)
+
+
+def learn(
+    learner: Learner,
+    faces: Faces,
+    rows: NDArray[np.int64],
+    run: ClockRun,
+    *,
+    budget: float,
+    batch_size: int,
+    seed: int,
+    on_step: OnClock | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
+    """Step on ``rows`` from wherever ``run`` stands until its clock shows ``budget`` seconds.
+
+    Schedules follow the clock: the share of the run that is done is that of the budget.
+
+    Raises:
+        TrainingDiverged: the last checkpoint is intact.
+    """
+    saved = perf_counter()
+    batches = _batches(rows, batch_size, seed, epoch=run.state.epoch, step=run.state.step)
+    while run.state.elapsed < budget:
+        epoch, number, batch = next(batches)
+        at = Moment(run.state.elapsed / budget, epoch, number)
+        began = perf_counter()
+        terms = learner.step(faces, batch, at)
+        run.state = replace(
+            run.state,
+            elapsed=run.state.elapsed + perf_counter() - began,
+            epoch=epoch,
+            step=number + 1,
+            images=run.state.images + len(batch),
+        )
+        is_over = run.state.elapsed >= budget
+        if is_over or perf_counter() - saved >= checkpoint_seconds:
+            learner.check_weights(at)
+            run.save(learner.tensors())
+            saved = perf_counter()
+        if on_step is not None:
+            on_step(run.state.elapsed, budget, terms)
+
+
+def _batches(
+    rows: NDArray[np.int64], size: int, seed: int, *, epoch: int, step: int
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Epoch after epoch without end: (epoch, step, rows), from ``step`` of ``epoch`` on."""
+    for number in itertools.count(epoch):
+        batches = epoch_batches(rows, size, stream(seed, "order", number))
+        first = step if number == epoch else 0
+        for place in range(first, len(batches)):
+            yield number, place, batches[place]
+
+
+def _read_state(path: Path) -> ClockState | None:
+    file = path / "state.json"
+    if not file.exists():
+        return None
+    try:
+        return ClockState(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(
+            f"{path} holds something else than a run by the clock", hint="choose another folder"
+        ) from error

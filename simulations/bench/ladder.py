@@ -1,0 +1,113 @@
+"""The rows of the quality table, from what costs nothing to what is trained longest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facemorph_core.config import load_run_config
+from facemorph_core.config.load import digest
+from facemorph_core.config.schema import RunConfig
+from facemorph_core.training.batches import Faces
+from simulations.bench.floors import fit_dct, fit_pca, fit_shape_texture
+from simulations.bench.judge import Watch
+from simulations.bench.method import Method
+from simulations.bench.textbook import textbook_config, train_textbook
+from simulations.bench.trained import train_for
+
+__all__ = ["BASELINE", "Fit", "Job", "Rung", "ladder"]
+
+BASELINE = "pca-128"
+"""What every method is compared with, face by face."""
+NUMBERS = 128
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a method is fitted with."""
+
+    faces: Faces
+    budget: float
+    """Seconds, for what is trained by the clock."""
+    folder: Path
+    """Of this row, where a training keeps what it goes on from."""
+    watch: Watch
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        return self.faces.rows("train")
+
+    def on_pass(self, done: int, total: int) -> None:
+        self.watch("fitting", done, total)
+
+    def on_clock(self, done: float, budget: float, _terms: Any) -> None:
+        self.watch("training (s)", done, budget)
+
+
+Fit = Callable[[Job], Method]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One row before it is made."""
+
+    name: str
+    label: str
+    fit: Fit
+    recipe: str = ""
+    """Digest of the config, if there is one."""
+
+
+def ladder(*, seed: int) -> list[Rung]:
+    """All rows, in the order of the table."""
+    vae = _config("quality_vae", seed=seed)
+    return [
+        Rung("dct-128", "DCT-128, untrained", lambda job: fit_dct(job.faces, job.rows, NUMBERS)),
+        Rung(
+            BASELINE,
+            "PCA-128",
+            lambda job: fit_pca(job.faces, job.rows, NUMBERS, on_pass=job.on_pass),
+        ),
+        Rung(
+            "shape24+pca104",
+            "Shape 24 + PCA 104",
+            lambda job: fit_shape_texture(job.faces, job.rows, NUMBERS, on_pass=job.on_pass),
+        ),
+        Rung(
+            "textbook-vae",
+            "Textbook VAE",
+            lambda job: train_textbook(
+                vae.loss,
+                job.faces,
+                budget=job.budget,
+                out=job.folder,
+                latent_dim=NUMBERS,
+                seed=seed,
+                progress=job.on_clock,
+            ),
+            digest(textbook_config(vae.loss, latent_dim=NUMBERS, seed=seed)),
+        ),
+        _ours("ae", "AE, mean shape", _config("quality_ae", seed=seed)),
+        _ours("vae", "VAE, mean shape", vae),
+        _ours("vae-plain", "VAE, plain frame", _config("quality_plain", seed=seed)),
+        _ours("vaegan", "VAE-GAN, mean shape", _config("quality_vaegan", seed=seed)),
+    ]
+
+
+def _ours(name: str, label: str, config: RunConfig) -> Rung:
+    return Rung(name, label, partial(_train_ours, config), digest(config))
+
+
+def _train_ours(config: RunConfig, job: Job) -> Method:
+    return train_for(config, job.faces, budget=job.budget, out=job.folder, progress=job.on_clock)
+
+
+def _config(name: str, *, seed: int) -> RunConfig:
+    return load_run_config(CONFIGS / f"{name}.yaml", [f"seed={seed}"])

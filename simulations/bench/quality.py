@@ -1,0 +1,310 @@
+"""The quality benchmark: every row of the ladder made, judged and written, or taken as it is.
+
+What is finished stays: a run that was killed goes on with its next row, and a training within a
+row goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from facemorph_core.config.schema import DataConfig
+from facemorph_core.deep_metrics.distribution import load_features, vgg_features
+from facemorph_core.metrics.bootstrap import Interval
+from facemorph_core.metrics.evaluation import FaceSet
+from facemorph_core.output import written_whole
+from facemorph_core.rundir import write_atomic
+from facemorph_core.shards.cache import shard_for
+from facemorph_core.shards.shard import Shard
+from facemorph_core.training.batches import Faces
+from simulations.bench.faces import Split, faces_for
+from simulations.bench.floors import PCA, fit_pca, truncated
+from simulations.bench.groups import groups_of
+from simulations.bench.judge import Judges, Watch, face_judges, judge
+from simulations.bench.ladder import Job, Rung
+from simulations.bench.method import Method
+from simulations.bench.sets import (
+    Couples,
+    Features,
+    Look,
+    SetJudge,
+    couples_of,
+    distances_between,
+    features_of,
+)
+from simulations.bench.store import (
+    Row,
+    held,
+    machine,
+    read_floor,
+    read_row,
+    same_setup,
+    write_bench,
+    write_floor,
+    write_row,
+)
+from simulations.bench.table import Report, draw_grid, to_json, to_markdown
+from simulations.bench.tight import TightFaces
+
+__all__ = ["Bench", "Options", "judged", "run_quality", "setup_of", "write_report"]
+
+log = logging.getLogger(__name__)
+
+SHOWN = 10  # people in the grid
+CURVE = (64, 128, 256, 512)
+TABLE, GRID, REFERENCE = "table.md", "grid.png", "reference.npz"
+
+WatchOf = Callable[[str], Watch]
+"""The watch of whatever has this label."""
+
+
+class BenchFaces(Faces, FaceSet, Protocol):
+    """A shard, or what stands for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for."""
+
+    data: Path
+    out: Path
+    rungs: Sequence[Rung]
+    split: Split = "tune"
+    minutes: float = 20.0
+    seed: int = 0
+    quick: bool = False
+    curve: bool = False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Some faces, who judges them, and the folder of their rows."""
+
+    out: Path
+    faces: BenchFaces
+    budget: float
+    """Seconds of training a row."""
+    seed: int
+    watch_of: WatchOf
+    with_sets: bool = True
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The faces that are scored."""
+        return self.faces.rows("val")
+
+    @cached_property
+    def people(self) -> list[str]:
+        """Whose face each of ``rows`` shows."""
+        people = self.faces.people
+        return [people[row] for row in self.rows]
+
+    @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """The first photo of ten people, the same ones for a seed."""
+        people = np.array(self.people)
+        names = np.random.default_rng([self.seed, 4]).permutation(np.unique(people))[:SHOWN]
+        return self.rows[[int(np.flatnonzero(people == name)[0]) for name in names]]
+
+    @cached_property
+    def couples(self) -> Couples | None:
+        """Who is morphed with whom; None where sets are not judged."""
+        couples = couples_of(self.people, seed=self.seed)
+        if self.with_sets and not couples.suffice:
+            log.warning("%d people are too few for FD and KD", len(set(self.people)))
+        return couples if self.with_sets and couples.suffice else None
+
+    @cached_property
+    def judges(self) -> Judges:
+        """Loads the judges' networks; the photos are looked at once for all rows."""
+        faces = face_judges(self.faces, self.rows)
+        if self.couples is None:
+            return Judges(faces)
+        return Judges(faces, SetJudge(self.couples, self.reference, self.look, self.seed))
+
+    @cached_property
+    def look(self) -> Look:
+        """VGG16."""
+        return functools.partial(vgg_features, load_features())
+
+    @cached_property
+    def reference(self) -> Features:
+        """Features of the photos of `couples`; those of all ``rows`` are kept on disk."""
+        assert self.couples is not None
+        file = self.out / REFERENCE
+        if not file.exists():
+            watch = self.watch_of("photos")
+            features = features_of(
+                lambda part: self.faces.images(self.rows[part]),
+                len(self.rows),
+                self.look,
+                progress=lambda done, total: watch("looking", done, total),
+            )
+            with written_whole(file) as temporary:
+                np.savez(temporary, features=features)
+        with np.load(file, allow_pickle=False) as archive:
+            return np.asarray(archive["features"])[self.couples.places]
+
+    def floor(self) -> dict[str, Interval]:
+        """How far photos of people are from photos of other people; kept on disk."""
+        if self.couples is None:
+            return {}
+        found = read_floor(self.out)
+        if found is None:
+            real = self.reference
+            found = distances_between(real, real, self.couples, seed=self.seed)
+            write_floor(self.out, found)
+        return found
+
+
+def run_quality(options: Options) -> Report:
+    """Make what is missing, judge it, write table.md, bench.json and grid.png.
+
+    Raises:
+        OutputError: the folder holds a benchmark of other data, split, budget, seed or machine.
+        WeightsUnavailable: a judge's weights are not here.
+    """
+    out = options.out
+    with held(out), _progress() as watch_of:
+        shard = _shard(options, watch_of("faces"))
+        setup = setup_of(options, shard)
+        same_setup(out, setup)
+        faces = faces_for(
+            shard, options.split, quick=options.quick, seed=options.seed, folder=out / "faces"
+        )
+        bench = Bench(out, faces, 60 * options.minutes, options.seed, watch_of)
+        rows = [judged(rung, bench) for rung in options.rungs]
+        report = Report(
+            setup=setup,
+            rows=rows,
+            people=bench.people,
+            train=len(faces.rows("train")),
+            groups=groups_of(faces, bench.rows),
+            floor=bench.floor(),
+            curve=_curve(faces, bench) if options.curve else [],
+        )
+        write_report(report, bench)
+    return report
+
+
+def setup_of(options: Options, shard: Shard) -> dict[str, Any]:
+    """Everything that decides the figures of a row, but for its own config."""
+    return {
+        "data": shard.digest(),
+        "split": options.split,
+        "quick": options.quick,
+        "seed": options.seed,
+        "minutes": options.minutes,
+        "machine": machine(),
+    }
+
+
+def judged(rung: Rung, bench: Bench) -> Row:
+    """The row as it is in the bench's folder, or else made, judged and kept there."""
+    folder = bench.out / "rows" / rung.name
+    row = read_row(folder, recipe=rung.recipe)
+    if row is None:
+        judges = bench.judges  # a judge that is missing is missed before the work
+        watch = bench.watch_of(rung.label)
+        method = rung.fit(Job(bench.faces, bench.budget, folder, watch))
+        scores = judge(method, bench.faces, bench.rows, judges, watch=watch)
+        row = Row(rung.name, rung.label, method.facts, scores, _seen_through(method, bench))
+        write_row(folder, row, recipe=rung.recipe)
+    return row
+
+
+def write_report(report: Report, bench: Bench) -> None:
+    """The figures as Markdown and JSON, and the grid."""
+    write_bench(bench.out, to_json(report))
+    write_atomic(bench.out / TABLE, to_markdown(report).encode())
+    photos = ("photos", bench.faces.images(bench.shown))
+    grid = draw_grid([photos, *((row.label, row.shown) for row in report.rows)])
+    with written_whole(bench.out / GRID, force=True) as temporary:
+        grid.save(temporary)
+
+
+def _shard(options: Options, watch: Watch) -> Shard:
+    return shard_for(
+        DataConfig(source="celeba", path=str(options.data)),
+        seed=options.seed,
+        progress=lambda done, total: watch("preparing", done, total),
+    )
+
+
+def _seen_through(method: Method, bench: Bench) -> NDArray[np.uint8]:
+    """What a method makes of the faces of the grid."""
+    pixels, landmarks = bench.faces.images(bench.shown), bench.faces.landmarks(bench.shown)
+    return method.decode(method.encode(pixels, landmarks))
+
+
+# --- PCA by numbers and framing --------------------------------------------------------------
+
+
+def _curve(shard: Shard, bench: Bench) -> list[Row]:
+    """PCA to CURVE numbers of the faces as they are and tight; no sets."""
+    framings: Mapping[str, BenchFaces] = {"portrait": shard, "tight": TightFaces(shard)}
+    found = []
+    for framing, faces in framings.items():
+        out = bench.out / "curve" / framing
+        framed = Bench(out, faces, bench.budget, bench.seed, bench.watch_of, with_sets=False)
+        found += [judged(rung, framed) for rung in _curve_rungs(framing)]
+    return found
+
+
+def _curve_rungs(framing: str) -> list[Rung]:
+    """All of one fit, made when the first of them is."""
+    widest: list[PCA] = []
+
+    def fit(numbers: int, job: Job) -> PCA:
+        if not widest:
+            widest.append(fit_pca(job.faces, job.rows, max(CURVE), on_pass=job.on_pass))
+        return truncated(widest[0], numbers)
+
+    return [
+        Rung(f"pca-{numbers}", f"PCA-{numbers}, {framing}", functools.partial(fit, numbers))
+        for numbers in CURVE
+    ]
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[WatchOf]:
+    """One bar on stderr for whatever is going on; nothing where stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(label: str, what: str, done: float, total: float) -> None:
+            name = f"{label}: {what}"
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield lambda label: functools.partial(watch, label)

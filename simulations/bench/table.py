@@ -1,0 +1,294 @@
+"""What a benchmark says: tables in Markdown, everything as JSON, the same faces as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from facemorph_core.deep_metrics.distribution import fid_unavailable
+from facemorph_core.metrics.bootstrap import Interval, interval_of_difference
+from facemorph_core.metrics.evaluation import Columns, intervals
+from facemorph_core.metrics.report import INTERVAL
+from simulations.bench.groups import Group, Groups, by_group
+from simulations.bench.ladder import BASELINE
+from simulations.bench.sets import RESAMPLES
+from simulations.bench.store import Row
+
+__all__ = ["Report", "differences", "draw_grid", "to_json", "to_markdown"]
+
+# of each column: heading, factor, digits
+COLUMNS = {
+    "psnr": ("PSNR frame, dB", 1, 2),
+    "psnr_hull": ("PSNR hull, dB", 1, 2),
+    "ssim": ("SSIM frame", 1, 3),
+    "ssim_hull": ("SSIM hull", 1, 3),
+    "lpips": ("LPIPS frame", 1, 3),
+    "lpips_hull": ("LPIPS hull", 1, 3),
+    "identity.same_photo": ("verified, same photo, %", 100, 1),
+    "identity.different_photo": ("verified, another photo, %", 100, 1),
+    "identity.distance": ("dlib distance", 1, 3),
+}
+DISTANCES = {
+    "fd.reconstructions": ("FD reconstructions", 1, 2),
+    "fd.morphs": ("FD morphs", 1, 2),
+    "fd.samples": ("FD samples", 1, 2),
+    "kd.reconstructions": ("KD reconstructions, x1000", 1000, 1),
+    "kd.morphs": ("KD morphs, x1000", 1000, 1),
+    "kd.samples": ("KD samples, x1000", 1000, 1),
+}
+REAL = "identity.real_photos"
+NOTHING = "-"
+
+GAP, LABEL = 2, 150  # pixels between faces; width of a row's label
+PAPER, INK, FONT = (255, 255, 255), (60, 60, 60), 13
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Everything that a benchmark found."""
+
+    setup: Mapping[str, Any]
+    rows: Sequence[Row]
+    people: Sequence[str]
+    """Whose face each place of a row's columns is."""
+    train: int
+    """Photos that were fitted on."""
+    groups: Groups
+    floor: Mapping[str, Interval]
+    """"fd" and "kd" of photos of other people; empty where there are too few people."""
+    curve: Sequence[Row] = ()
+    """PCA with other numbers and framings; one may be empty."""
+
+
+def differences(row: Row, baseline: Row, people: Sequence[str]) -> dict[str, Interval]:
+    """Mean of ``row`` less ``baseline`` on the same faces, over those that have both scores."""
+    owners, found = np.asarray(people), {}
+    for name, ours in row.scores.columns.items():
+        theirs = baseline.scores.columns[name]
+        present = ~np.isnan(ours) & ~np.isnan(theirs)
+        if name != REAL and present.any():
+            found[name] = interval_of_difference(ours[present], theirs[present], owners[present])
+    return found
+
+
+# --- Markdown --------------------------------------------------------------------------------
+
+
+def to_markdown(report: Report) -> str:
+    """All tables, with what they were measured on and how."""
+    parts = [
+        "# Faces through 128 numbers",
+        _measured_on(report),
+        "## Reconstructions",
+        _table(COLUMNS, [_real_photos(report), *_means(report.rows, report.people)]),
+        "## Against PCA-128, face by face",
+        _against_baseline(report),
+        "## Sets of faces",
+        _table(DISTANCES, _distances(report)),
+        "## Cost",
+        _costs(report.rows),
+    ]
+    if report.curve:
+        parts += [
+            "## PCA by numbers and framing",
+            _table(COLUMNS, _means(report.curve, report.people)),
+        ]
+    parts += ["## How it is measured", _notes()]
+    return "\n\n".join(parts) + "\n"
+
+
+Cells = tuple[str, Mapping[str, Interval]]
+"""A row of a table: its label and what it says of each column."""
+
+
+def _means(rows: Sequence[Row], people: Sequence[str]) -> list[Cells]:
+    return [(row.label, intervals(row.scores.columns, people)) for row in rows]
+
+
+def _real_photos(report: Report) -> Cells:
+    """Two photos of a person verify as often as a perfect reconstruction would."""
+    columns = report.rows[0].scores.columns if report.rows else {}
+    found = intervals({key: columns[key] for key in (REAL,) if key in columns}, report.people)
+    return "real photos", {"identity.different_photo": found[REAL]} if found else {}
+
+
+def _distances(report: Report) -> list[Cells]:
+    real = {f"{kind}.reconstructions": value for kind, value in report.floor.items()}
+    return [
+        ("real photos, of other people", real),
+        *((row.label, row.scores.distances) for row in report.rows),
+    ]
+
+
+def _against_baseline(report: Report) -> str:
+    baseline = next((row for row in report.rows if row.name == BASELINE), None)
+    if baseline is None:
+        return f"Not measured: `{BASELINE}` is not among the rows."
+    rows = [
+        (row.label, differences(row, baseline, report.people))
+        for row in report.rows
+        if row is not baseline
+    ]
+    return _table(COLUMNS, rows, sign="+")
+
+
+def _table(
+    columns: Mapping[str, tuple[str, float, int]], rows: Sequence[Cells], *, sign: str = ""
+) -> str:
+    """Columns that no row has are left out."""
+    shown = [name for name in columns if any(name in cells for _, cells in rows)]
+    if not shown:
+        return "Not measured."
+    lines = [
+        [
+            label,
+            *(_cell(cells.get(name), *columns[name][1:], sign=sign) for name in shown),
+        ]
+        for label, cells in rows
+    ]
+    return _markdown(["", *(columns[name][0] for name in shown)], lines)
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    headings = ["", "numbers", "parameters", "images seen", "seconds", "note"]
+    lines = [
+        [
+            row.label,
+            str(row.facts.numbers),
+            f"{row.facts.parameters:,}",
+            f"{row.facts.images_seen:,}",
+            f"{row.facts.seconds:,.0f}",
+            row.facts.note,
+        ]
+        for row in rows
+    ]
+    return _markdown(headings, lines)
+
+
+def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))
+
+
+def _cell(interval: Interval | None, factor: float, digits: int, *, sign: str) -> str:
+    if interval is None:
+        return NOTHING
+    mean, low, high = (
+        f"{factor * value:{sign}.{digits}f}"
+        for value in (interval.mean, interval.low, interval.high)
+    )
+    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
+
+
+def _measured_on(report: Report) -> str:
+    setup = report.setup
+    quick = " A quick try: its figures say that it works, not how well." if setup["quick"] else ""
+    return (
+        f"{len(report.people):,} photos of {len(set(report.people)):,} people whom no row was "
+        f"fitted on (split {setup['split']}); {report.train:,} photos to fit on. Training took "
+        f"{setup['minutes']:g} min a row on {setup['machine']['cores']} cores "
+        f"({setup['machine']['cpu']}).{quick}"
+    )
+
+
+def _notes() -> str:
+    notes = [
+        f"Intervals of means and of differences: {INTERVAL}. A difference is taken on each face.",
+        "Hull: inside the convex hull of the 68 landmarks. LPIPS (AlexNet, 0.1) of the hull sees "
+        "the same grey outside it in both pictures.",
+        "Verified: dlib's embedding within 0.6 of the photo that was encoded, or of another photo "
+        "of the same person; two real photos of a person are the bound for the latter.",
+        "FD-VGG16 and KD-VGG16: Fréchet and kernel distance of VGG16's relu5_3, averaged over the "
+        "picture; lower is nearer. What is made of one half of the people (reconstructions, morphs "
+        "half way between two of them, as many draws from the prior) is compared with photos of "
+        "the other half, and real photos likewise. Their intervals are 1.96 standard deviations "
+        f"over {RESAMPLES} resamples of couples of people. FD is too large for few photos, in "
+        "all rows nearly alike; KD is unbiased, so 0 is as good as photos.",
+        fid_unavailable(),
+        "Faces seen count each reading; a budget counts learning alone, without evaluation.",
+    ]
+    return "\n".join(f"- {note}" for note in notes)
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Every figure; what is no number is null."""
+    baseline = next((row for row in report.rows if row.name == BASELINE), None)
+    people = report.people
+    return {
+        "setup": dict(report.setup),
+        "faces": {"scored": len(people), "people": len(set(people)), "train": report.train},
+        "intervals": INTERVAL,
+        "fid": fid_unavailable(),
+        "real_photos": _plain_intervals(report.floor),
+        "rows": {
+            row.name: _row_json(row, people)
+            | {
+                "against": {BASELINE: _plain_intervals(differences(row, baseline, people))}
+                if baseline is not None
+                else {},
+                "groups": _groups_json(row.scores.columns, report.groups, people),
+            }
+            for row in report.rows
+        },
+        "curve": {row.name: _row_json(row, people) for row in report.curve},
+    }
+
+
+def _row_json(row: Row, people: Sequence[str]) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "facts": asdict(row.facts),
+        "scores": _plain_intervals(intervals(row.scores.columns, people)),
+        "distances": _plain_intervals(row.scores.distances),
+    }
+
+
+def _groups_json(columns: Columns, groups: Groups, people: Sequence[str]) -> dict[str, Any]:
+    return {
+        trait: {name: _group_json(group) for name, group in parts.items()}
+        for trait, parts in by_group(columns, groups, people).items()
+    }
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    return {
+        "faces": group.faces,
+        "people": group.people,
+        "scores": _plain_intervals(group.intervals),
+    }
+
+
+def _plain_intervals(values: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {
+            key: number if math.isfinite(number) else None for key, number in asdict(value).items()
+        }
+        for name, value in values.items()
+    }
+
+
+# --- picture ---------------------------------------------------------------------------------
+
+
+def draw_grid(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> Image.Image:
+    """Labelled rows of (n, S, S, 3) faces, one column a person."""
+    count, side = rows[0][1].shape[:2]
+    pitch = side + GAP
+    picture = Image.new("RGB", (LABEL + count * pitch, len(rows) * pitch - GAP), PAPER)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(FONT)
+    for i, (label, faces) in enumerate(rows):
+        top = i * pitch
+        draw.text((LABEL - 8, top + side / 2), label, INK, font, anchor="rm")
+        for j, face in enumerate(faces):
+            picture.paste(Image.fromarray(face), (LABEL + j * pitch, top))
+    return picture

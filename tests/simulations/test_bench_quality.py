@@ -1,0 +1,445 @@
+"""The quality benchmark's own arithmetic and files, on faces and methods that are nearly free."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from facemorph_core.errors import OutputError, ShardError
+from facemorph_core.metrics.bootstrap import Interval
+from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
+from facemorph_core.shards.shard import IndexRow, Shard, write_shard
+from simulations.bench import quality as bench_quality
+from simulations.bench.__main__ import _rungs
+from simulations.bench.faces import faces_for
+from simulations.bench.groups import brightness, by_group, groups_of, thirds
+from simulations.bench.judge import GREY, Judges, Remembering, Scores, judge, lpips_judge
+from simulations.bench.ladder import BASELINE, Job, Rung, ladder
+from simulations.bench.method import Facts
+from simulations.bench.quality import Options, run_quality
+from simulations.bench.sets import SetJudge, couples_of, distances_between
+from simulations.bench.store import Row, held, read_row, same_setup, write_row
+from simulations.bench.table import differences
+from tests.federation.local_grid import soft_faces
+
+SIZE = 32
+ROWS = ["dct-128", BASELINE, "vae"]
+
+
+class Blocks:
+    """A face as the means of its squares of ``side`` pixels."""
+
+    def __init__(self, side: int, *, has_prior: bool = True) -> None:
+        self.side, self.has_prior = side, has_prior
+        self.name = f"Blocks-{side}"
+        numbers = 3 * (SIZE // side) ** 2
+        self.facts = Facts(numbers, parameters=0, images_seen=7, seconds=1.5, note="a fake")
+
+    def encode(self, pixels, landmarks):
+        count, grid = len(pixels), SIZE // self.side
+        squares = pixels.reshape(count, grid, self.side, grid, self.side, 3)
+        return squares.mean(axis=(2, 4)).reshape(count, -1).astype(np.float32)
+
+    def decode(self, codes):
+        grid = SIZE // self.side
+        small = np.rint(codes).clip(0, 255).astype(np.uint8).reshape(-1, grid, grid, 3)
+        return small.repeat(self.side, axis=1).repeat(self.side, axis=2)
+
+    def sample(self, count: int, *, seed: int):
+        drawn = np.random.default_rng(seed).uniform(0, 255, (count, self.facts.numbers))
+        return drawn.astype(np.float32) if self.has_prior else None
+
+
+class Counting:
+    """A rung's fit that counts its calls."""
+
+    def __init__(self, make: Callable[[], Blocks]) -> None:
+        self.make, self.calls = make, 0
+
+    def __call__(self, job: Job) -> Blocks:
+        self.calls += 1
+        assert len(job.rows)
+        return self.make()
+
+
+def look(pictures):
+    """Toy features: three numbers a picture."""
+    return pictures.mean(axis=(1, 2)) / 255
+
+
+def shard_at(path: Path, *, people: int = 16, photos: int = 3, held_out: int = 10) -> Shard:
+    count = (people + held_out) * photos
+    rng = np.random.default_rng(0)
+    index = [
+        IndexRow(
+            person=f"p{i // photos:02d}",
+            split="train" if i < people * photos else "val",
+            digest=str(i),
+            attributes={
+                "Male": 1 if (i // photos) % 2 else -1,
+                "Smiling": int(rng.integers(-1, 2)),
+                "Bald": -1,
+            },
+        )
+        for i in range(count)
+    ]
+    square = np.array([[8, 8], [23, 8], [23, 23], [8, 23]], np.float32)
+    landmarks = np.tile(square, (count, 17, 1))
+    return write_shard(path, soft_faces(count, SIZE, seed=1), landmarks, index)
+
+
+@pytest.fixture
+def shard(tmp_path) -> Shard:
+    return shard_at(tmp_path / "shard")
+
+
+@pytest.fixture
+def rungs() -> list[Rung]:
+    sides = {"dct-128": 16, BASELINE: 8, "vae": 4}
+    return [
+        Rung(name, f"The {name}", Counting(lambda side=side: Blocks(side, has_prior=side < 16)))
+        for name, side in sides.items()
+    ]
+
+
+@pytest.fixture
+def options(tmp_path, shard, rungs, monkeypatch) -> Options:
+    """A benchmark whose judges need no weights."""
+    monkeypatch.setattr(bench_quality, "_shard", lambda options, watch: shard)
+    monkeypatch.setattr(bench_quality, "face_judges", lambda faces, rows: [psnr_judge, ssim_judge])
+    monkeypatch.setattr(bench_quality, "load_features", lambda: None)
+    monkeypatch.setattr(bench_quality, "vgg_features", lambda network, pictures: look(pictures))
+    return Options(data=tmp_path, out=tmp_path / "runs" / "quality", rungs=rungs, split="val")
+
+
+# --- the whole -------------------------------------------------------------------------------
+
+
+def test_everything_is_written_and_every_row_is_in_it(options):
+    report = run_quality(options)
+    table = (options.out / "table.md").read_text()
+    found = json.loads((options.out / "bench.json").read_text())
+    for name in ROWS:
+        assert table.count(f"| The {name} |") == (3 if name == BASELINE else 4)
+        scores = np.load(options.out / "rows" / name / "scores.npz")
+        assert scores["psnr"].shape == (30,)
+        assert found["rows"][name]["scores"]["psnr"]["mean"] == pytest.approx(scores["psnr"].mean())
+    assert [row.name for row in report.rows] == ROWS
+    assert "| real photos, of other people |" in table
+    assert "FID is not measured" in table
+    assert "samples" not in "".join(found["rows"]["dct-128"]["distances"])
+    assert "kd.samples" in found["rows"]["vae"]["distances"]
+    assert found["rows"]["vae"]["against"][BASELINE]["psnr"]["low"] > 0
+    assert found["rows"]["vae"]["groups"]["Male"]["yes"]["faces"] == 15
+    with Image.open(options.out / "grid.png") as grid:
+        assert grid.height == 4 * (SIZE + 2) - 2
+
+
+def test_a_finished_row_is_not_made_again(options, rungs):
+    first = run_quality(options)
+    second = run_quality(options)
+    assert [rung.fit.calls for rung in rungs] == [1, 1, 1]
+    assert first.floor == second.floor
+    for before, after in zip(first.rows, second.rows, strict=True):
+        assert before.facts == after.facts
+        assert before.scores.distances == after.scores.distances
+        np.testing.assert_array_equal(before.shown, after.shown)
+        for name, column in before.scores.columns.items():
+            np.testing.assert_array_equal(column, after.scores.columns[name])
+
+
+def test_after_a_kill_only_what_is_missing_is_made(options, rungs):
+    def killed(job: Job) -> Blocks:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_quality(replace(options, rungs=[*rungs[:2], replace(rungs[2], fit=killed)]))
+    run_quality(options)
+    assert [rung.fit.calls for rung in rungs] == [1, 1, 1]
+
+
+def test_rows_may_come_later_and_a_table_may_have_fewer(options, rungs):
+    run_quality(replace(options, rungs=rungs[:1]))
+    assert "`pca-128` is not among the rows" in (options.out / "table.md").read_text()
+    run_quality(options)
+    assert rungs[0].fit.calls == 1
+    assert "The vae" in (options.out / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "seed 0, now 1"),
+        ({"minutes": 5.0}, "minutes 20.0, now 5.0"),
+        ({"split": "tune"}, "split val, now tune"),
+        ({"quick": True}, "quick False, now True"),
+    ],
+)
+def test_another_setup_is_refused(options, rungs, change, told):
+    run_quality(options)
+    with pytest.raises(OutputError, match=f"another setup, whose rows do not compare: {told}"):
+        run_quality(replace(options, **change))
+    assert rungs[0].fit.calls == 1
+
+
+def test_other_data_or_another_machine_is_refused(options, tmp_path, monkeypatch):
+    run_quality(options)
+    monkeypatch.setattr(bench_quality, "machine", lambda: {"cpu": "abacus"})
+    with pytest.raises(OutputError, match="abacus"):
+        run_quality(options)
+    monkeypatch.undo()
+    other = shard_at(tmp_path / "other", people=17)
+    monkeypatch.setattr(bench_quality, "_shard", lambda options, watch: other)
+    with pytest.raises(OutputError, match=r"another setup.*data [0-9a-f]{64}, now"):
+        run_quality(options)
+
+
+def test_a_row_of_another_config_is_refused(options, rungs):
+    run_quality(options)
+    changed = [*rungs[:2], replace(rungs[2], recipe="another")]
+    with pytest.raises(OutputError, match="vae was made with another config"):
+        run_quality(replace(options, rungs=changed))
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        held(tmp_path / "out"),
+        pytest.raises(OutputError, match="in use by another benchmark"),
+        held(tmp_path / "out"),
+    ):
+        pass
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="holds something else"):
+        same_setup(tmp_path, {})
+
+
+# --- rows and differences --------------------------------------------------------------------
+
+
+def row_of(columns, name: str = "a") -> Row:
+    shown = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    scores = Scores(columns, {"fd.morphs": Interval(1.0, 0.5, 1.5)})
+    return Row(name, name.upper(), Blocks(8).facts, scores, shown)
+
+
+def test_a_row_comes_back_as_it_was_written(tmp_path):
+    row = row_of({"psnr": np.array([20.0, np.nan])})
+    write_row(tmp_path / "a", row, recipe="r")
+    found = read_row(tmp_path / "a", recipe="r")
+    assert (found.name, found.label, found.facts) == (row.name, row.label, row.facts)
+    assert found.scores.distances == row.scores.distances
+    np.testing.assert_array_equal(found.scores.columns["psnr"], row.scores.columns["psnr"])
+    np.testing.assert_array_equal(found.shown, row.shown)
+    assert read_row(tmp_path / "b", recipe="r") is None
+
+
+def test_a_damaged_row_says_what_to_remove(tmp_path):
+    write_row(tmp_path / "a", row_of({"psnr": np.zeros(2)}), recipe="")
+    (tmp_path / "a" / "scores.npz").write_bytes(b"half")
+    with pytest.raises(OutputError, match="is damaged") as caught:
+        read_row(tmp_path / "a", recipe="")
+    assert caught.value.hint == f"remove {tmp_path / 'a'} to have it made again"
+
+
+def test_a_method_does_not_differ_from_itself():
+    columns = {"psnr": np.random.default_rng(0).normal(20, 3, 12), "lpips": np.full(12, np.nan)}
+    row = row_of(columns)
+    assert differences(row, row, list("aabbccddeeff")) == {"psnr": Interval(0.0, 0.0, 0.0)}
+
+
+def test_a_difference_counts_faces_that_both_have():
+    one = row_of({"psnr": np.array([1.0, np.nan, 3.0, 9.0])})
+    other = row_of({"psnr": np.array([0.0, 5.0, 2.0, np.nan])})
+    assert differences(one, other, list("abcd"))["psnr"] == Interval(1.0, 1.0, 1.0)
+
+
+# --- faces and groups ------------------------------------------------------------------------
+
+
+def people_of(shard: Shard, split: str) -> set[str]:
+    return {shard.people[row] for row in shard.rows(split)}
+
+
+def test_nobody_is_both_fitted_on_and_scored(shard, tmp_path, monkeypatch):
+    monkeypatch.setattr("simulations.bench.faces.TUNE_PEOPLE", 5)
+    tune = faces_for(shard, "tune", quick=False, seed=0, folder=tmp_path / "tune")
+    assert len(people_of(tune, "val")) == 5
+    assert not people_of(tune, "train") & people_of(tune, "val")
+    assert people_of(tune, "train") | people_of(tune, "val") == people_of(shard, "train")
+    again = faces_for(shard, "tune", quick=False, seed=0, folder=tmp_path / "again")
+    assert people_of(again, "val") == people_of(tune, "val")
+    other = faces_for(shard, "tune", quick=False, seed=1, folder=tmp_path / "other")
+    assert people_of(other, "val") != people_of(tune, "val")
+    assert faces_for(shard, "val", quick=False, seed=0, folder=tmp_path / "val") is shard
+
+
+def test_a_quick_try_takes_whole_people(shard, tmp_path, monkeypatch):
+    monkeypatch.setattr("simulations.bench.faces.QUICK_TRAIN", 9)
+    monkeypatch.setattr("simulations.bench.faces.QUICK_SCORED", 7)
+    quick = faces_for(shard, "val", quick=True, seed=0, folder=tmp_path / "quick")
+    assert [len(quick.rows(split)) for split in ("train", "val")] == [9, 7]
+    assert [len(people_of(quick, split)) for split in ("train", "val")] == [3, 3]
+    assert people_of(quick, "val") <= people_of(shard, "val")
+
+
+def test_nobody_to_score_is_refused(tmp_path):
+    shard = shard_at(tmp_path / "shard", held_out=0)
+    with pytest.raises(ShardError, match="48 photos to fit on and 0 to score"):
+        faces_for(shard, "val", quick=False, seed=0, folder=tmp_path / "val")
+
+
+def test_each_trait_sorts_every_face_into_one_group(shard):
+    groups = groups_of(shard, shard.rows("val"))
+    assert set(groups) == {"Male", "Smiling", "Brightness"}
+    assert set(groups["Male"]) == {"yes", "no"}
+    assert set(groups["Smiling"]) == {"yes", "no", "unknown"}
+    for parts in groups.values():
+        assert (np.sum(list(parts.values()), axis=0) == 1).all()
+
+
+def test_the_groups_scores_make_up_the_whole(shard):
+    rows = shard.rows("val")
+    values = np.random.default_rng(0).normal(size=len(rows))
+    people = [shard.people[row] for row in rows]
+    for parts in by_group({"psnr": values}, groups_of(shard, rows), people).values():
+        total = sum(group.faces * group.intervals["psnr"].mean for group in parts.values())
+        assert total / len(rows) == pytest.approx(values.mean())
+
+
+@given(st.lists(st.floats(0, 255), min_size=1, max_size=20))
+def test_thirds_are_equal_and_in_order(values):
+    found = thirds(np.array(values))
+    sizes = [mask.sum() for mask in found.values()]
+    assert sum(sizes) == len(values)
+    assert max(sizes) - min(sizes) <= 1
+    parts = [np.array(values)[mask] for mask in found.values()]
+    assert all(a.max() <= b.min() for a, b in itertools.pairwise(parts))
+
+
+def test_brightness_is_that_of_the_face(shard, monkeypatch):
+    pictures = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    pictures[:, 8:24, 8:24] = [[[[100]]], [[[200]]]]
+    monkeypatch.setattr(Shard, "images", lambda self, rows: pictures)
+    np.testing.assert_allclose(brightness(shard, np.array([0, 1])), [100, 200])
+
+
+# --- sets ------------------------------------------------------------------------------------
+
+
+def test_couples_are_two_people_of_one_half():
+    people = np.array(list("aaabbccccdeefffgghh"))
+    couples = couples_of(people.tolist(), seed=0)
+    for place, partner, couple in zip(couples.places, couples.partner, couples.couple, strict=True):
+        assert people[place] != people[partner]
+        assert couple == couples.couple[couples.places.tolist().index(partner)]
+    one, other = (set(people[couples.places[half]]) for half in couples.halves)
+    assert not one & other
+    assert len(one | other) == 8
+    assert couples.suffice
+    assert not couples_of(["a", "b", "c", "d"], seed=0).suffice
+
+
+def test_no_morph_is_made_twice():
+    couples = couples_of(list("aaabbb"), seed=0)
+    pairs = zip(couples.places.tolist(), couples.partner.tolist(), strict=True)
+    assert len({frozenset(pair) for pair in pairs}) == 6
+
+
+def test_perfect_faces_are_as_far_from_photos_as_photos(shard):
+    rows = shard.rows("val")
+    people = [shard.people[row] for row in rows]
+    couples = couples_of(people, seed=0)
+    real = look(shard.images(rows))[couples.places]
+    floor = distances_between(real, real, couples)
+    perfect = judge(
+        Blocks(1), shard, rows, Judges([psnr_judge], SetJudge(couples, real, look, seed=0))
+    )
+    for kind in ("fd", "kd"):
+        found = perfect.distances[f"{kind}.reconstructions"]
+        assert found.mean == pytest.approx(floor[kind].mean, abs=1e-9)
+        assert found.low < found.mean < found.high
+    assert np.isinf(perfect.columns["psnr"]).all()
+    assert perfect.distances["fd.samples"].mean > perfect.distances["fd.reconstructions"].mean
+
+
+# --- judges ----------------------------------------------------------------------------------
+
+
+def test_lpips_of_the_hull_does_not_see_the_rest(monkeypatch):
+    seen_by_network = []
+
+    def difference(network, a, b):
+        seen_by_network.append(a)
+        return np.abs(a.astype(float) - b).mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr("simulations.bench.judge.lpips", difference)
+    originals = soft_faces(2, SIZE, seed=0)
+    made = originals.copy()
+    made[:, :4] = 255 - made[:, :4]
+    landmarks = np.tile(np.array([[8, 8], [23, 8], [23, 23], [8, 23]], np.float32), (2, 17, 1))
+    found = lpips_judge(None)(Reconstructed(np.arange(2), originals, made, landmarks))
+    assert (found["lpips"] > 0).all()
+    assert (found["lpips_hull"] == 0).all()
+    assert (seen_by_network[1][:, 0] == GREY).all()
+
+
+def test_a_face_is_embedded_once():
+    class Embedder:
+        faces = 0
+
+        def embed(self, faces, landmarks):
+            self.faces += len(faces)
+            return faces[:, 0, :5, 0].astype(np.float64)
+
+    embedder = Embedder()
+    remembering = Remembering(embedder)
+    faces, landmarks = soft_faces(4, SIZE, seed=0), np.zeros((4, 68, 2), np.float32)
+    first = remembering.embed(faces, landmarks)
+    np.testing.assert_array_equal(remembering.embed(faces[::-1], landmarks), first[::-1])
+    assert embedder.faces == 4
+    remembering.embed(faces[:1], landmarks[:1] + 1)
+    assert embedder.faces == 5
+    assert remembering.embed(faces[:0], landmarks[:0]).shape == (0, 5)
+
+
+def test_the_judges_columns_are_those_of_the_reconstructions(shard):
+    rows, method = shard.rows("val")[:5], Blocks(4)
+    direct = score(shard, rows, lambda p, q: method.decode(method.encode(p, q)), [psnr_judge])
+    told = []
+    found = judge(method, shard, rows, Judges([psnr_judge]), watch=lambda *args: told.append(args))
+    np.testing.assert_array_equal(found.columns["psnr"], direct["psnr"])
+    assert found.distances == {}
+    assert told[-1] == ("judging its faces", 5, 5)
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_the_ladder_is_what_the_help_says():
+    names = [rung.name for rung in ladder(seed=0)]
+    assert names == [
+        *("dct-128", BASELINE, "shape24+pca104", "textbook-vae"),
+        *("ae", "vae", "vae-plain", "vaegan"),
+    ]
+    assert [rung.name for rung in _rungs("vae, dct-128", seed=0)] == ["dct-128", "vae"]
+    recipes = [rung.recipe for rung in ladder(seed=0)[3:]]
+    assert len(set(recipes)) == 5
+    assert recipes != [rung.recipe for rung in ladder(seed=1)[3:]]
+
+
+def test_an_unknown_row_lists_those_that_there_are():
+    with pytest.raises(typer.BadParameter, match="'vqvae': there are dct-128, pca-128"):
+        _rungs("vae,vqvae", seed=0)
