@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 
 Tamper = Callable[[Message, Message], Message | None]
@@ -101,7 +102,8 @@ def tiny_shard(path: Path, *, count: int = 12, size: int = 32, seed: int = 0) ->
         IndexRow(person=f"p{i // 2}", split="train" if i < count * 2 // 3 else "val")
         for i in range(count)
     ]
-    landmarks = np.full((count, 68, 2), size / 2, np.float32)
+    away = np.random.default_rng(seed).normal(scale=size / 64, size=(count, 68, 2))
+    landmarks = (mean_shape(size) + away).astype(np.float32)
     return write_shard(path, soft_faces(count, size, seed=seed), landmarks, index)
 
 

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 TINY = (
-    "model.image_size=32 model.width=8 model.latent_dim=8 training.batch_size=4 "
+    "model.image_size=32 model.width=8 model.latent_dim=32 training.batch_size=4 "
     "training.precision=float32 federation.deadline=60 federation.evaluate_every=0 "
     "federation.quorum=1 evaluation.samples=4 "
 )

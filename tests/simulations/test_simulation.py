@@ -21,7 +21,7 @@ from simulations.run import APP, simulate, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
 
 TINY = [
-    *("model.image_size=32", "model.width=8", "model.latent_dim=8"),
+    *("model.image_size=32", "model.width=8", "model.latent_dim=32"),
     *("training.batch_size=4", "training.precision=float32", "federation.local_epochs=1"),
     *("federation.sites=2", "evaluation.samples=4", "data.source=shard"),
 ]
