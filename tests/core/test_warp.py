@@ -55,7 +55,7 @@ def test_no_shape_folds_the_picture(seed, spread):
 @settings(deadline=None, max_examples=10)
 @given(seeds)
 def test_there_and_back_is_the_same_picture(seed):
-    fields = warp.displacements(shapes(seed))
+    fields = warp.displacements(shapes(seed, spread=0.6))
     faces = pictures(seed)
     back = warp.to_frame(warp.to_mean_shape(faces, fields), fields)
     assert psnr(faces, back).min() > 30
@@ -107,7 +107,7 @@ def test_another_size_is_the_same_warp(size):
 def test_a_code_of_the_mean_shape_draws_the_face_again(seed):
     geometry = geometry_of("mean_shape", FRAME_SIZE)
     faces = pictures(seed)
-    seen = geometry.see(faces, shapes(seed))
+    seen = geometry.see(faces, shapes(seed, spread=0.6))
     assert seen.shape.shape == (2, NUM_SHAPE)
     codes = geometry.join(seen.shape, np.zeros((2, 7)))
     shape, texture = geometry.split(codes)
