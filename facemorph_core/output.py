@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from facemorph_core.errors import OutputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -54,6 +56,27 @@ def written_whole(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise output_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
+    """``folder``, made if needed, for this process alone; ``other`` is what else may be in it.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"{folder} is in use by another {other}", hint=hint) from None
+    except OSError as error:
+        raise output_error(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def output_error(error: OSError, path: Path | str) -> OutputError:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig
 from facemorph_core.config.schema import DataConfig
-from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import Autoencoder
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
@@ -58,12 +57,4 @@ class PublicFaces:
 
     def sample_grid(self, model: Autoencoder, config: RunConfig) -> Image.Image | None:
         """Faces, their reconstructions, faces from random codes: the same ones every round."""
-        samples = config.evaluation.samples
-        return draw_grid(
-            model,
-            self.shard,
-            geometry=geometry_of(config.model.geometry, model.image_size),
-            split=self.split,
-            samples=samples,
-            seed=config.seed,
-        )
+        return draw_grid(model, self.shard, config)

@@ -75,12 +75,14 @@ class ShapeBasis:
     """(24,) standard deviation along each component, pixels."""
 
     def encode_shape(self, points: Points) -> NDArray[np.float64]:
-        """(68, 2) landmarks in the frame -> (24,) numbers, each of about unit variance."""
-        return (points.reshape(-1) - self.mean) @ self.components.T / self.scales
+        """(..., 68, 2) landmarks in the frame -> (..., 24) numbers of about unit variance."""
+        flat = points.reshape(*points.shape[:-2], 2 * NUM_LANDMARKS)
+        return (flat - self.mean) @ self.components.T / self.scales
 
     def decode_shape(self, code: NDArray[np.float64]) -> Points:
-        """(24,) numbers -> (68, 2) landmarks in the frame."""
-        return (self.mean + (code * self.scales) @ self.components).reshape(NUM_LANDMARKS, 2)
+        """(..., 24) numbers -> (..., 68, 2) landmarks in the frame."""
+        flat = self.mean + (code * self.scales) @ self.components
+        return flat.reshape(*code.shape[:-1], NUM_LANDMARKS, 2)
 
 
 def mean_shape(size: int = FRAME_SIZE) -> Points:

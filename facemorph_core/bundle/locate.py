@@ -9,8 +9,6 @@ from facemorph_core.errors import ModelError
 
 SUFFIX = ".facemorph"
 RUN_BUNDLE = f"model{SUFFIX}"
-STARTER = "starter"
-"""What the shipped model is called."""
 VARIABLE = "FACEMORPH_MODEL"
 HUBS = ("hub://", "hub+insecure://")
 
@@ -31,8 +29,6 @@ def find_model(ref: str | Path | None = None) -> Path:
     if ref is None:
         said = os.environ.get(VARIABLE)
         return find_model(said) if said else _newest_in_cache()
-    if str(ref) == STARTER:
-        return _shipped()
     if str(ref).startswith(HUBS):
         from facemorph_core import hub
 
@@ -61,13 +57,6 @@ def _of_run(folder: Path) -> Path:
             f"the run {folder} has no {RUN_BUNDLE} yet", hint=f"facemorph-core bundle {folder}"
         )
     raise ModelError(f"{folder} is neither a bundle nor a run directory", hint=_WAYS)
-
-
-def _shipped() -> Path:
-    path = Path(__file__).parent.parent / "assets" / f"{STARTER}{SUFFIX}"
-    if not path.is_file():
-        raise ModelError("this installation came without the starter model", hint=_WAYS)
-    return path
 
 
 def _newest_in_cache() -> Path:

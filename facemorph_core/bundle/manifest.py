@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from facemorph_core.latent.geometry import GeometryKind, shape_numbers
+from facemorph_core.latent.geometry import GeometryKind, network_numbers
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -83,10 +83,9 @@ class Manifest(_Part):
     @property
     def network_numbers(self) -> int:
         """The numbers of a code that the networks make: all, or all but the shape's."""
-        return self.latent_dim - shape_numbers(self.geometry)
+        return network_numbers(self.latent_dim, self.geometry)
 
     @model_validator(mode="after")
     def _leaves_room_for_texture(self) -> Manifest:
-        if self.network_numbers < 1:
-            raise ValueError(f"latent_dim {self.latent_dim} leaves no number for the texture")
+        network_numbers(self.latent_dim, self.geometry)
         return self

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from facemorph_core.latent.geometry import shape_numbers
+from facemorph_core.latent.geometry import GeometryKind, network_numbers
 
 
 class Section(BaseModel):
@@ -57,22 +57,18 @@ class AutoencoderConfig(Section):
     """Side of the aligned face, pixels."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the first stage; the stages have 1, 2, 4, 8 times as many."""
-    geometry: Literal["plain", "mean_shape"] = "plain"
+    geometry: GeometryKind = "plain"
     """plain: the code describes the frame; mean_shape: 24 of its numbers are the face's shape,
     the others its texture in the mean shape."""
 
     @property
     def network_numbers(self) -> int:
         """The numbers of the code that the networks make: all, or all but the shape's."""
-        return self.latent_dim - shape_numbers(self.geometry)
+        return network_numbers(self.latent_dim, self.geometry)
 
     @model_validator(mode="after")
     def _leaves_room_for_texture(self) -> AutoencoderConfig:
-        if self.network_numbers < 1:
-            raise ValueError(
-                f"latent_dim {self.latent_dim} leaves no number for the texture: "
-                f"{shape_numbers(self.geometry)} are the shape's"
-            )
+        network_numbers(self.latent_dim, self.geometry)
         return self
 
 
@@ -381,8 +377,8 @@ class RunConfig(Section):
     """auto: go on with an interrupted run of the same config; never: start anew in a fresh
     directory; must: refuse to start from nothing."""
     start: str = ""
-    """The model to start from: a bundle, a run, hub://HOST:PORT/NAME@VERSION, or `starter` for the
-    one that is shipped; empty is from nothing."""
+    """The model to start from: a bundle, a run or hub://HOST:PORT/NAME@VERSION; empty is from
+    nothing."""
     data: DataConfig = DataConfig()
     """Faces of a simulation or of central training."""
     model: ModelConfig = VAEConfig()

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from facemorph_core import weights
 from facemorph_core.deep_metrics.lpips import to_signed
-from facemorph_core.perceptual import IMAGENET_MEAN, IMAGENET_STD
+from facemorph_core.vgg import STAGES, VGG16
 
 __all__ = [
     "KernelSums",
@@ -54,7 +54,6 @@ __all__ = [
 
 Features = NDArray[np.float64]
 
-STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BATCH = 16  # pictures at a time: bounds the memory
 KERNEL_ROWS = 1024  # rows of a kernel matrix in memory at a time
 
@@ -210,23 +209,13 @@ def _summed(
 class VGGFeatures(nn.Module):
     """VGG16 to relu5_3 and the mean over all places; all its numbers are fixed."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, features: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.layers = _layers()
-        self.layers.load_state_dict(
-            {name.removeprefix("features."): value for name, value in features.items()}
-        )
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        self.requires_grad_(False)
+        self.stages = VGG16(features)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
         """Features of images in [-1, 1]."""
-        x = ((images + 1) / 2 - self.mean) / self.std
-        return self.layers(x).mean(dim=(2, 3))
+        return self.stages(images)[-1].mean(dim=(2, 3))
 
 
 def load_features() -> VGGFeatures:
@@ -246,15 +235,3 @@ def vgg_features(network: VGGFeatures, images: NDArray[np.uint8]) -> NDArray[np.
         for start in range(0, len(images), BATCH)
     ]
     return np.concatenate(parts) if parts else np.zeros((0, STAGES[-1][-1]))
-
-
-def _layers() -> nn.Sequential:
-    """Numbered as torchvision numbers VGG16's ``features``, without the last pooling."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for stage, widths in enumerate(STAGES):
-        layers += [nn.MaxPool2d(2)] if stage else []
-        for width in widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-    return nn.Sequential(*layers)

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import (
     FRAME_SIZE,
-    NUM_LANDMARKS,
     NUM_SHAPE,
     mean_shape,
     shape_basis,
 )
 from facemorph_core.alignment.geometry import apply_affine, rescaling
 
-__all__ = ["Geometry", "GeometryKind", "Seen", "geometry_of", "shape_numbers"]
+__all__ = ["Geometry", "GeometryKind", "Seen", "geometry_of", "network_numbers", "shape_numbers"]
 
 GeometryKind = Literal["plain", "mean_shape"]
 
@@ -45,11 +44,22 @@ class Seen:
     """(n, S, S, 3) the pictures for the encoder."""
     shape: NDArray[np.float32]
     """(n, K) the shape's numbers, K = 0 for plain."""
-    areas: NDArray[np.float32]
-    """(n, S, S) pixels of the frame that each pixel covers: weighing an error by it counts the
-    error in the frame."""
     landmarks: NDArray[np.float32]
     """(n, 68, 2) where the landmarks lie in ``pixels``."""
+    fields: NDArray[np.float32] | None = None
+    """(n, S, S, 2) the warp's displacements, see `alignment.warp`; None without a warp."""
+
+    @property
+    def areas(self) -> NDArray[np.float32]:
+        """(n, S, S) pixels of the frame that each pixel covers.
+
+        Weighing an error by it counts the error in the frame.
+        """
+        if self.fields is None:
+            return np.ones(self.pixels.shape[:3], np.float32)
+        from facemorph_core.alignment import warp  # loads OpenCV
+
+        return warp.areas(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +78,13 @@ class Geometry:
         """Faces in the frame (n, S, S, 3) with their landmarks (n, 68, 2), as the networks do."""
         points = np.asarray(landmarks, np.float32)
         if self.kind == "plain":
-            areas = np.ones(frames.shape[:3], np.float32)
-            return Seen(frames, np.zeros((len(frames), 0), np.float32), areas, points)
-        from facemorph_core.alignment import warp  # loads OpenCV
+            return Seen(frames, np.zeros((len(frames), 0), np.float32), points)
+        from facemorph_core.alignment import warp
 
         shape = self._shape_of(points)
         fields = warp.displacements(self._landmarks_of(shape), self.size)
         there = np.broadcast_to(mean_shape(self.size).astype(np.float32), points.shape)
-        return Seen(warp.to_mean_shape(frames, fields), shape, warp.areas(fields), there)
+        return Seen(warp.to_mean_shape(frames, fields), shape, there, fields)
 
     def show(
         self, pictures: NDArray[np.uint8], shape: NDArray[np.floating[Any]]
@@ -100,21 +109,33 @@ class Geometry:
         return np.concatenate([shape, texture], axis=1).astype(np.float32)
 
     def _shape_of(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        basis, to_basis = shape_basis(), rescaling(FRAME_SIZE / self.size)
-        points = apply_affine(to_basis, landmarks.reshape(-1, 2).astype(np.float64))
-        away = points.reshape(-1, 2 * NUM_LANDMARKS) - basis.mean
-        found = away @ basis.components.T / basis.scales
+        points = apply_affine(rescaling(FRAME_SIZE / self.size), landmarks.astype(np.float64))
+        found = shape_basis().encode_shape(points)
         return np.clip(found, -FARTHEST, FARTHEST).astype(np.float32)
 
     def _landmarks_of(self, shape: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        basis, to_frame = shape_basis(), rescaling(self.size / FRAME_SIZE)
-        flat = basis.mean + (shape.astype(np.float64) * basis.scales) @ basis.components
-        return apply_affine(to_frame, flat.reshape(-1, 2)).reshape(-1, NUM_LANDMARKS, 2)
+        points = shape_basis().decode_shape(shape.astype(np.float64))
+        return apply_affine(rescaling(self.size / FRAME_SIZE), points)
 
 
 def geometry_of(kind: GeometryKind, size: int) -> Geometry:
     """The geometry of a model for pictures of ``size`` pixels."""
     return Geometry(kind, size)
+
+
+def network_numbers(latent_dim: int, kind: GeometryKind) -> int:
+    """How many numbers of a code the networks make: all, or all but the shape's.
+
+    Raises:
+        ValueError: there is none left.
+    """
+    left = latent_dim - shape_numbers(kind)
+    if left < 1:
+        raise ValueError(
+            f"latent_dim {latent_dim} leaves no number for the texture: "
+            f"{shape_numbers(kind)} are the shape's"
+        )
+    return left
 
 
 def shape_numbers(kind: GeometryKind) -> int:

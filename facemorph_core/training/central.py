@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ConfigError
-from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import Autoencoder
 from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.central_run import CentralRun
@@ -144,14 +143,7 @@ def _finish(
     wanted = config.evaluation
     if epoch % wanted.every == 0 or epoch == config.training.epochs:
         line |= _scores(model, shard, config)
-        grid = draw_grid(
-            model,
-            shard,
-            geometry=geometry_of(config.model.geometry, model.image_size),
-            split=wanted.split,
-            samples=wanted.samples,
-            seed=config.seed,
-        )
+        grid = draw_grid(model, shard, config)
         if grid is not None:
             run.save_grid(grid, epoch)
     run.append(line)

@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 
 from facemorph_core.config.load import digest, dump_run_config
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import FaceMorphError, OutputError
-from facemorph_core.output import output_error, written_whole
+from facemorph_core.output import held_alone, output_error, written_whole
 from facemorph_core.rundir import append_metrics, keep_metrics, write_atomic
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.trainer import Tally
@@ -70,24 +69,16 @@ class CentralRun:
         Raises:
             OutputError: the folder holds something else, or another process holds it.
         """
-        try:
-            for folder in ("checkpoints", "samples"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"{path} is in use by another training",
-                hint="wait for it, or choose another folder with --out",
-            ) from None
-        except OSError as error:
-            raise output_error(error, path) from error
-        try:
+        hint = "wait for it, or choose another folder with --out"
+        with held_alone(path, other="training", hint=hint):
+            try:
+                for folder in ("checkpoints", "samples"):
+                    (path / folder).mkdir(exist_ok=True)
+            except OSError as error:
+                raise output_error(error, path) from error
             run = cls._opened(path, config)
             with run._noting_failure():
                 yield run
-        finally:
-            lock.release()
 
     @classmethod
     def _opened(cls, path: Path, config: RunConfig) -> CentralRun:

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from facemorph_core.latent.geometry import Geometry
+from facemorph_core.config.schema import RunConfig
+from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import AE, Autoencoder
 from facemorph_core.training.batches import Faces
@@ -17,32 +18,26 @@ COLUMNS, GAP = 8, 2
 
 
 @torch.no_grad()
-def draw_grid(
-    model: Autoencoder,
-    shard: Faces | None,
-    *,
-    geometry: Geometry,
-    split: str,
-    samples: int,
-    seed: int,
-) -> Image.Image | None:
-    """Eight faces of ``split`` above their reconstructions, then faces from codes of N(0, I).
+def draw_grid(model: Autoencoder, shard: Faces | None, config: RunConfig) -> Image.Image | None:
+    """Eight faces above their reconstructions, then faces from codes of N(0, I).
 
-    The same faces and codes for one seed. A plain AE has no distribution of codes to draw
-    from, so it shows no ``samples``. None if there is nothing to show.
+    ``config.evaluation`` says of which split, and how many samples; the same faces and codes for
+    one seed. A plain AE has no distribution of codes to draw from: it shows no samples. None if
+    there is nothing to show.
     """
     model.eval()
+    wanted, geometry = config.evaluation, geometry_of(config.model.geometry, model.image_size)
     rows: list[NDArray[np.uint8]] = []
-    if shard is not None and len(shard.rows(split)):
-        chosen = spread(shard.rows(split), COLUMNS)
+    if shard is not None and len(shard.rows(wanted.split)):
+        chosen = spread(shard.rows(wanted.split), COLUMNS)
         faces = shard.images(chosen)
         codes = encode(model, geometry, faces, shard.landmarks(chosen))
         rows += [faces, decode(model, geometry, codes)]
-    if samples and not isinstance(model, AE):
-        generator = torch.Generator().manual_seed(seed)
-        numbers = geometry.numbers + model.latent_dim
-        drawn = decode(model, geometry, torch.randn(samples, numbers, generator=generator).numpy())
-        rows += [drawn[start : start + COLUMNS] for start in range(0, samples, COLUMNS)]
+    if wanted.samples and not isinstance(model, AE):
+        generator = torch.Generator().manual_seed(config.seed)
+        size = (wanted.samples, config.model.latent_dim)
+        drawn = decode(model, geometry, torch.randn(size, generator=generator).numpy())
+        rows += [drawn[start : start + COLUMNS] for start in range(0, wanted.samples, COLUMNS)]
     return tiled(rows) if rows else None
 
 

@@ -25,9 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
+from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import Autoencoder
 from facemorph_core.models.blocks import LINEAR_GAIN, shrunk
-from facemorph_core.training.batches import Faces, load_batch, mirrored, train_rows
+from facemorph_core.training.batches import Batch, Faces, mirrored, to_images, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.local import TrainedRound, at_rest
 from facemorph_core.training.streams import stream
@@ -64,6 +65,7 @@ def linear_pass(
     """
     rows = train_rows(shard, model.image_size)
     device = choose_compute(config.training).device
+    geometry = geometry_of(config.model.geometry, model.image_size)
     started = time.perf_counter()
     weight, bias = model.decoder.linear.weight, model.decoder.linear.bias
     basis = orthonormal(weight.detach()).float().to(device)
@@ -71,7 +73,9 @@ def linear_pass(
     product, total, error = torch.zeros_like(basis), torch.zeros_like(centre), 0.0
     with cpu_threads(config.training.threads):
         for start in range(0, len(rows), BATCH):
-            batch = load_batch(shard, rows[start : start + BATCH], config, device)
+            part = rows[start : start + BATCH]
+            seen = geometry.see(shard.images(part), shard.landmarks(part))
+            batch = Batch(to_images(seen.pixels, device), 1.0)
             if config.training.mirror:
                 batch = mirrored(batch, stream(seed, "linear", number, start))
             away = shrunk(batch.images, 2).flatten(1) - centre

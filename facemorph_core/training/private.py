@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from opacus import GradSampleModule
 
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
-from facemorph_core.errors import ConfigError, TrainingDiverged
+from facemorph_core.errors import ConfigError
 from facemorph_core.models import Autoencoder, Reconstruction
 from facemorph_core.models.convolution import as_library_layers
 from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
@@ -48,10 +48,10 @@ from facemorph_core.training.objective import (
 )
 from facemorph_core.training.schedule import learning_rate, share_at
 from facemorph_core.training.trainer import (
-    ADVICE,
     Moment,
     Tally,
     add_proximal_gradient,
+    check_finite_weights,
 )
 
 log = logging.getLogger(__name__)
@@ -195,12 +195,7 @@ class _PrivateTrainer:
         if self.ema is not None:
             self.ema.copy_to(model)
         weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        for name, value in weights.items():
-            if not bool(value.isfinite().all()):
-                raise TrainingDiverged(
-                    f"the weight {name} is no longer a finite number after the private round",
-                    hint=ADVICE,
-                )
+        check_finite_weights(weights, after="the private round")
         return weights
 
     def _per_photo_gradients(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from facemorph_core.latent.geometry import Geometry
 from facemorph_core.models import Autoencoder
@@ -39,5 +40,6 @@ def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def device_of(model: Autoencoder) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Where its weights are."""
     return next(model.parameters()).device

@@ -26,12 +26,15 @@ def starting_model(config: RunConfig) -> Autoencoder:
 
 def _take_over(model: Autoencoder, bundle: Bundle, config: RunConfig) -> None:
     theirs, ours = bundle.manifest, config.model
+    hint = (
+        "give the config the model section that the bundle was trained with: "
+        f"`facemorph-core inspect {config.start}` shows it"
+    )
     if (theirs.geometry, theirs.latent_dim) != (ours.geometry, ours.latent_dim):
         raise ModelError(
             f"the model '{theirs.name}' to start from has {theirs.latent_dim} numbers "
             f"({theirs.geometry}), the config asks for {ours.latent_dim} ({ours.geometry})",
-            hint="give the config the model section that the bundle was trained with: "
-            f"`facemorph-core inspect {config.start}` shows it",
+            hint=hint,
         )
     weights = {
         name: torch.from_numpy(value.copy()).contiguous()
@@ -42,6 +45,5 @@ def _take_over(model: Autoencoder, bundle: Bundle, config: RunConfig) -> None:
     except ModelError as error:
         raise ModelError(
             f"the model '{theirs.name}' cannot be started from: {error}",
-            hint="give the config the model section that the bundle was trained with: "
-            f"`facemorph-core inspect {config.start}` shows it",
+            hint=hint,
         ) from None

@@ -51,6 +51,9 @@ class Moment:
     step: int
     """Counts from 0 in each epoch."""
 
+    def __str__(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step + 1}"
+
     def stream(self, seed: int, purpose: str) -> torch.Generator:
         return stream(seed, purpose, self.epoch, self.step)
 
@@ -147,12 +150,7 @@ class Trainer:
 
     def check_weights(self, at: Moment) -> None:
         """Raise TrainingDiverged if a weight is no longer a number."""
-        for name, parameter in self.model.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise TrainingDiverged(
-                    f"the weight {name} is no longer a finite number after {_place(at)}",
-                    hint=ADVICE,
-                )
+        check_finite_weights(self.model.state_dict(), after=str(at))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs: see `restore`."""
@@ -233,6 +231,15 @@ def add_proximal_gradient(model: Autoencoder, anchor: list[Tensor], mu: float) -
     return 0.5 * mu * squares
 
 
+def check_finite_weights(weights: Mapping[str, Tensor], *, after: str) -> None:
+    """Raise TrainingDiverged if a weight is no longer a number."""
+    for name, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise TrainingDiverged(
+                f"the weight {name} is no longer a finite number after {after}", hint=ADVICE
+            )
+
+
 def _set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = rate
@@ -242,9 +249,5 @@ def _check_finite(values: Mapping[str, float], at: Moment) -> None:
     wrong = [f"{name} ({value})" for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         raise TrainingDiverged(
-            f"no longer a finite number at {_place(at)}: {', '.join(wrong)}", hint=ADVICE
+            f"no longer a finite number at {at}: {', '.join(wrong)}", hint=ADVICE
         )
-
-
-def _place(at: Moment) -> str:
-    return f"epoch {at.epoch + 1}, step {at.step + 1}"

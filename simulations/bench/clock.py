@@ -28,7 +28,7 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import OutputError
 from facemorph_core.output import output_error
 from facemorph_core.rundir import write_atomic
-from facemorph_core.training.batches import Faces, epoch_batches
+from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.streams import stream
 from facemorph_core.training.trainer import Moment
@@ -78,8 +78,8 @@ class ClockState:
 class ClockRun:
     """One learner on disk."""
 
-    def __init__(self, path: Path, state: ClockState) -> None:
-        self.path, self.state = path, state
+    def __init__(self, path: Path, state: ClockState, *, budget: float) -> None:
+        self.path, self.state, self.budget = path, state, budget
 
     @classmethod
     def opened(cls, path: Path, config: RunConfig, *, budget: float) -> ClockRun:
@@ -99,7 +99,7 @@ class ClockRun:
                 f"{path} holds a run of another config or budget", hint="choose another folder"
             )
         write_atomic(path / "config.yaml", dump_run_config(config).encode())
-        return cls(path, state)
+        return cls(path, state, budget=budget)
 
     def learner_tensors(self) -> dict[str, Tensor]:
         """What `Learner.restore` takes; empty for a run that has not started."""
@@ -131,24 +131,27 @@ class ClockRun:
 def learn(
     learner: Learner,
     faces: Faces,
-    rows: NDArray[np.int64],
+    config: RunConfig,
     run: ClockRun,
     *,
-    budget: float,
-    batch_size: int,
-    seed: int,
     on_step: OnClock | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Step on ``rows`` from wherever ``run`` stands until its clock shows ``budget`` seconds.
+    """Step on the training faces from wherever ``run`` stands until its budget is spent.
 
     Schedules follow the clock: the share of the run that is done is that of the budget.
 
     Raises:
         TrainingDiverged: the last checkpoint is intact.
     """
-    saved = perf_counter()
-    batches = _batches(rows, batch_size, seed, epoch=run.state.epoch, step=run.state.step)
+    budget, saved = run.budget, perf_counter()
+    batches = _batches(
+        train_rows(faces, config.model.image_size),
+        config.training.batch_size,
+        config.seed,
+        epoch=run.state.epoch,
+        step=run.state.step,
+    )
     while run.state.elapsed < budget:
         epoch, number, batch = next(batches)
         at = Moment(run.state.elapsed / budget, epoch, number)

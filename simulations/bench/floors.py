@@ -37,7 +37,7 @@ from simulations.bench.components import (
     mean_picture,
     to_uint8,
 )
-from simulations.bench.method import Facts
+from simulations.bench.method import Facts, standard_normal
 
 __all__ = ["DCT", "PCA", "ShapeTexturePCA", "fit_dct", "fit_pca", "fit_shape_texture", "truncated"]
 
@@ -156,7 +156,7 @@ class PCA:
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.float32]:
         """From N(0, I)."""
-        return _standard_normal(count, self.facts.numbers, seed)
+        return standard_normal(count, self.facts.numbers, seed=seed)
 
 
 def fit_pca(
@@ -210,7 +210,7 @@ class ShapeTexturePCA:
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.float32]:
         """From N(0, I): shape and texture as if they were independent."""
-        return _standard_normal(count, self.facts.numbers, seed)
+        return standard_normal(count, self.facts.numbers, seed=seed)
 
 
 def fit_shape_texture(
@@ -259,8 +259,3 @@ def _blocks(faces: Faces, rows: NDArray[np.int64]) -> Blocks:
 
 def _slices(count: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, count, BLOCK))
-
-
-def _standard_normal(count: int, numbers: int, seed: int) -> NDArray[np.float32]:
-    drawn = np.random.default_rng(seed).standard_normal((count, numbers))
-    return drawn.astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Facts", "Method"]
+__all__ = ["Facts", "Method", "standard_normal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,9 @@ class Method(Protocol):
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.float32] | None:
         """``count`` codes from its prior; None if it has none."""
+
+
+def standard_normal(count: int, numbers: int, *, seed: int) -> NDArray[np.float32]:
+    """``count`` codes from N(0, I)."""
+    drawn = np.random.default_rng(seed).standard_normal((count, numbers))
+    return drawn.astype(np.float32)

@@ -31,7 +31,7 @@ from facemorph_core.config.schema import DataConfig
 from facemorph_core.deep_metrics.distribution import load_features, vgg_features
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import FaceSet
-from facemorph_core.output import written_whole
+from facemorph_core.output import held_alone, written_whole
 from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
@@ -53,7 +53,6 @@ from simulations.bench.sets import (
 )
 from simulations.bench.store import (
     Row,
-    held,
     machine,
     read_floor,
     read_row,
@@ -184,7 +183,8 @@ def run_quality(options: Options) -> Report:
         WeightsUnavailable: a judge's weights are not here.
     """
     out = options.out
-    with held(out), _progress() as watch_of:
+    hint = "wait for it, or choose another --name"
+    with held_alone(out, other="benchmark", hint=hint), _progress() as watch_of:
         shard = _shard(options, watch_of("faces"))
         setup = setup_of(options, shard)
         same_setup(out, setup)

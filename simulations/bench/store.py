@@ -16,15 +16,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,7 +36,6 @@ from simulations.bench.method import Facts
 
 __all__ = [
     "Row",
-    "held",
     "machine",
     "read_floor",
     "read_row",
@@ -76,29 +73,6 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "torch": str(torch.__version__),
     }
-
-
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """``out``, made if needed, for this process alone.
-
-    Raises:
-        OutputError: another process holds it, or it cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise OutputError(
-            f"{out} is in use by another benchmark", hint="wait for it, or choose another --name"
-        ) from None
-    except OSError as error:
-        raise output_error(error, out) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def same_setup(out: Path, setup: Setup) -> None:

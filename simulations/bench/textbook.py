@@ -33,7 +33,7 @@ from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig, 
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Posterior, Reconstruction, count_parameters
 from facemorph_core.models.vae import LOG_VAR_RANGE
-from facemorph_core.training.batches import Faces, load_batch, mirrored, to_images, train_rows
+from facemorph_core.training.batches import Faces, load_batch, mirrored, to_images
 from facemorph_core.training.checkpoint import (
     optimiser_tensors,
     prefixed,
@@ -48,10 +48,10 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
-from facemorph_core.training.reconstruct import to_pixels
-from facemorph_core.training.trainer import Moment
+from facemorph_core.training.reconstruct import device_of, to_pixels
+from facemorph_core.training.trainer import Moment, check_finite_weights
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
-from simulations.bench.method import Facts
+from simulations.bench.method import Facts, standard_normal
 
 __all__ = ["Textbook", "TextbookTrainer", "TextbookVAE", "textbook_config", "train_textbook"]
 
@@ -128,7 +128,7 @@ class TextbookTrainer:
         weights = weights_at(config.loss, at.share, latent_dim=self.model.latent_dim)
         loss = total(terms, weights).mean()
         if not bool(loss.isfinite()):
-            raise TrainingDiverged(f"the loss is no longer a finite number in {_place(at)}")
+            raise TrainingDiverged(f"the loss is no longer a finite number at {at}")
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimiser.step()
@@ -136,9 +136,7 @@ class TextbookTrainer:
         return means | {"loss": float(loss.detach())}
 
     def check_weights(self, at: Moment) -> None:
-        for name, value in self.model.state_dict().items():
-            if not bool(value.isfinite().all()):
-                raise TrainingDiverged(f"{name} is no longer a finite number in {_place(at)}")
+        check_finite_weights(self.model.state_dict(), after=str(at))
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, BatchNorm's running moments, and the optimiser."""
@@ -165,20 +163,15 @@ class Textbook:
     def encode(
         self, pixels: NDArray[np.uint8], landmarks: NDArray[np.floating[Any]]
     ) -> NDArray[np.float32]:
-        return self.model.encode(to_images(pixels, self._device)).mean.cpu().numpy()
+        return self.model.encode(to_images(pixels, device_of(self.model))).mean.cpu().numpy()
 
     @torch.no_grad()
     def decode(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         values = torch.from_numpy(np.ascontiguousarray(codes, np.float32))
-        return to_pixels(self.model.decode(values.to(self._device)))
+        return to_pixels(self.model.decode(values.to(device_of(self.model))))
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.float32]:
-        drawn = np.random.default_rng(seed).standard_normal((count, self.facts.numbers))
-        return drawn.astype(np.float32)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return standard_normal(count, self.facts.numbers, seed=seed)
 
 
 def textbook_config(
@@ -222,17 +215,7 @@ def train_textbook(
         trainer = TextbookTrainer(config)
         if tensors := run.learner_tensors():
             trainer.restore(tensors)
-        learn(
-            trainer,
-            shard,
-            train_rows(shard, config.model.image_size),
-            run,
-            budget=budget,
-            batch_size=config.training.batch_size,
-            seed=config.seed,
-            on_step=progress,
-            checkpoint_seconds=checkpoint_seconds,
-        )
+        learn(trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds)
         run.finish(trainer.model.state_dict())
     return _finished(config, run)
 
@@ -260,7 +243,3 @@ def _doubling(channels: int, channels_out: int) -> nn.Sequential:
     """(B, C, H, W) -> (B, C', 2H, 2W)."""
     conv = nn.ConvTranspose2d(channels, channels_out, 3, stride=2, padding=1, output_padding=1)
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.LeakyReLU())
-
-
-def _place(at: Moment) -> str:
-    return f"epoch {at.epoch + 1}, step {at.step + 1}"

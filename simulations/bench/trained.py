@@ -20,7 +20,7 @@ from facemorph_core.errors import ConfigError
 from facemorph_core.latent.geometry import Geometry, geometry_of
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, build_model, count_parameters
-from facemorph_core.training.batches import Faces, train_rows
+from facemorph_core.training.batches import Faces
 from facemorph_core.training.central import released
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.compute import choose_compute, cpu_threads
@@ -28,7 +28,7 @@ from facemorph_core.training.linear import fit_linear
 from facemorph_core.training.reconstruct import decode, encode
 from facemorph_core.training.trainer import Trainer
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
-from simulations.bench.method import Facts
+from simulations.bench.method import Facts, standard_normal
 
 __all__ = ["Gaussian", "Ours", "fitted_gaussian", "train_for"]
 
@@ -71,8 +71,7 @@ class Ours:
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.float32]:
         """From N(0, I), or for a plain autoencoder as its training faces' codes are spread."""
-        drawn = np.random.default_rng(seed).standard_normal((count, self.facts.numbers))
-        standard = drawn.astype(np.float32)
+        standard = standard_normal(count, self.facts.numbers, seed=seed)
         if self.texture_prior is None:
             return standard
         shape, texture = self.geometry.split(standard)
@@ -103,15 +102,7 @@ def train_for(
         if not run.state.is_done:
             trainer = _trainer(config, shard, run)
             learn(
-                trainer,
-                shard,
-                train_rows(shard, config.model.image_size),
-                run,
-                budget=budget,
-                batch_size=config.training.batch_size,
-                seed=config.seed,
-                on_step=progress,
-                checkpoint_seconds=checkpoint_seconds,
+                trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds
             )
             model = released(trainer)
             if isinstance(config.model, AEConfig):

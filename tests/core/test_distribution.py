@@ -215,7 +215,7 @@ def test_it_is_torchvisions_network(network):
     import torchvision
 
     theirs = torchvision.models.vgg16(weights=None).features[:30].eval()
-    theirs.load_state_dict(network.layers.state_dict())
+    theirs.load_state_dict(network.stages.layers.state_dict())
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     normalise = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with torch.no_grad():

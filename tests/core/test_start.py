@@ -78,7 +78,9 @@ def test_a_start_that_is_not_there_is_named():
 
 def test_a_start_and_a_linear_start_exclude_each_other():
     with pytest.raises(ValidationError, match="set one of them"):
-        RunConfig.model_validate({"name": "x", "start": "starter", "training": {"linear_start": 2}})
+        RunConfig.model_validate(
+            {"name": "x", "start": "a.facemorph", "training": {"linear_start": 2}}
+        )
 
 
 def test_a_bundle_tells_no_folder_of_its_start(finished, tmp_path):

@@ -18,6 +18,7 @@ from PIL import Image
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
+from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from simulations.bench import quality as bench_quality
 from simulations.bench.__main__ import _rungs
@@ -28,7 +29,7 @@ from simulations.bench.ladder import BASELINE, Job, Rung, ladder
 from simulations.bench.method import Facts
 from simulations.bench.quality import Options, run_quality
 from simulations.bench.sets import SetJudge, couples_of, distances_between
-from simulations.bench.store import Row, held, read_row, same_setup, write_row
+from simulations.bench.store import Row, read_row, same_setup, write_row
 from simulations.bench.table import differences
 from tests.federation.local_grid import soft_faces
 
@@ -211,13 +212,10 @@ def test_a_row_of_another_config_is_refused(options, rungs):
         run_quality(replace(options, rungs=changed))
 
 
-def test_one_process_at_a_time(tmp_path):
-    with (
-        held(tmp_path / "out"),
-        pytest.raises(OutputError, match="in use by another benchmark"),
-        held(tmp_path / "out"),
-    ):
-        pass
+def test_one_process_at_a_time(options):
+    with held_alone(options.out, other="run", hint=""), pytest.raises(OutputError) as refused:
+        run_quality(options)
+    assert "in use by another benchmark" in str(refused.value)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
