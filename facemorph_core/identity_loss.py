@@ -7,8 +7,8 @@ with another net.
 
 The net wants a face's five points at ArcFace's places in 112 pixels: `cut` brings those of the
 mean shape there, and the same cut serves every face (cuts 10 % wider, narrower, higher or lower
-tell people apart no better). In the mean shape, where a face has lost a part of who it is, the net
-tells people apart less well; whoever knows the shape can say by ``places`` where the cut lies.
+tell people apart no better). In the mean shape a face has lost a part of who it is (AUC .96 instead
+of .985 between 200 people): ``places`` say where the pixels of the frame's cut lie in it.
 
 The published graph is damaged by its conversion, and is not followed in two places: the slopes of
 its PReLUs have the wrong sign (see `weights.convert.from_tfjs`), and those behind the depthwise
@@ -22,6 +22,7 @@ References:
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,7 @@ def on_unit_square(places: Float[Tensor, "*b h w 2"], size: int) -> Float[Tensor
     return (2 * places + 1) / size - 1
 
 
+@cache
 def cut(size: int = FRAME_SIZE) -> Points:
     """(112, 112, 2): where in a frame of that side the pixels lie that the net sees, (x, y)."""
     shape = mean_shape()
@@ -120,6 +122,7 @@ def cut(size: int = FRAME_SIZE) -> Points:
     to_image = compose_affine(rescaling(size / FRAME_SIZE), to_frame)
     y, x = np.mgrid[:CUT_SIZE, :CUT_SIZE].astype(np.float64)
     points = apply_affine(to_image, np.stack([x, y], axis=-1).reshape(-1, 2))
+    points.setflags(write=False)
     return points.reshape(CUT_SIZE, CUT_SIZE, 2)
 
 

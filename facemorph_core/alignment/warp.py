@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS, mean_shape
 
-__all__ = ["areas", "displacements", "to_frame", "to_mean_shape"]
+__all__ = ["areas", "displacements", "found_in_texture", "to_frame", "to_mean_shape"]
 
 STIFFNESS = 100.0
 """Of the smoothing spline, for a frame of FRAME_SIZE pixels."""
@@ -79,10 +79,16 @@ def to_frame(textures: Pictures, fields: Displacements) -> Pictures:
     """The faces of textures, back in the frame: the inverse of `to_mean_shape`."""
     return np.stack(
         [
-            _sampled(texture, *_inverted(field))
+            _sampled(texture, *_inverted(field, *_grid(len(field))))
             for texture, field in zip(textures, fields, strict=True)
         ]
     )
+
+
+def found_in_texture(points: NDArray[Any], fields: Displacements) -> NDArray[np.float32]:
+    """Where in each texture the points (h, w, 2) of the frame lie: (n, h, w, 2), (x, y)."""
+    x, y = np.moveaxis(np.asarray(points, np.float32), -1, 0)
+    return np.stack([np.stack(_inverted(field, x, y), axis=-1) for field in fields])
 
 
 def _sampled(picture: Pictures, x: NDArray[np.float32], y: NDArray[np.float32]) -> Pictures:
@@ -90,13 +96,14 @@ def _sampled(picture: Pictures, x: NDArray[np.float32], y: NDArray[np.float32]) 
     return np.asarray(found, np.uint8)
 
 
-def _inverted(field: Displacements) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where each pixel of the frame lies in the texture: the x with x + d(x) = y.
+def _inverted(
+    field: Displacements, x: NDArray[np.float32], y: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where the places (x, y) of the frame lie in the texture: the u with u + d(u) = (x, y).
 
     By fixed-point iteration, which converges as long as the warp stretches less than twofold, and
     stays near where it does not.
     """
-    x, y = _grid(field.shape[0])
     u, v = x, y
     for _ in range(INVERSION_STEPS):
         moved = cv2.remap(field, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -115,6 +115,9 @@ class LossConfig(Section):
     """Side of the random crop that VGG16 sees, pixels; the image size or more means all of it."""
     identity: NonNegative = 0.0
     """1 - cosine of MobileFaceNet's embeddings of the made and the real face."""
+    identity_faces: Count = 8
+    """Faces of a batch that MobileFaceNet looks at: each costs more than its own reconstruction.
+    Under differential privacy it looks at all: no photo's gradient may depend on another photo."""
     adversarial: NonNegative = 0.0
     """Least-squares adversarial term (Mao et al., 2017); VAE-GAN only. 0.003 to 0.03 beside
     l1 = 1; at 0.1 the reconstruction hardly learns."""

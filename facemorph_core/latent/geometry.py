@@ -49,6 +49,11 @@ class Seen:
     fields: NDArray[np.float32] | None = None
     """(n, S, S, 2) the warp's displacements, see `alignment.warp`; None without a warp."""
 
+    def first(self, count: int) -> Seen:
+        """The first ``count`` faces."""
+        fields = None if self.fields is None else self.fields[:count]
+        return Seen(self.pixels[:count], self.shape[:count], self.landmarks[:count], fields)
+
     @property
     def areas(self) -> NDArray[np.float32]:
         """(n, S, S) pixels of the frame that each pixel covers.
@@ -95,6 +100,14 @@ class Geometry:
         from facemorph_core.alignment import warp
 
         return warp.to_frame(pictures, warp.displacements(self._landmarks_of(shape), self.size))
+
+    def places(self, points: NDArray[Any], seen: Seen) -> NDArray[np.float32]:
+        """Where in each picture of ``seen`` the points (h, w, 2) of the frame lie: (n, h, w, 2)."""
+        if seen.fields is None:
+            return np.repeat(np.asarray(points, np.float32)[None], len(seen.pixels), axis=0)
+        from facemorph_core.alignment import warp
+
+        return warp.found_in_texture(points, seen.fields)
 
     def split(
         self, codes: NDArray[np.floating[Any]]

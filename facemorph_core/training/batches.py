@@ -16,6 +16,7 @@ from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, ShardError
+from facemorph_core.identity_loss import cut
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.hull import hull_masks
 
@@ -43,6 +44,8 @@ class Batch(NamedTuple):
 
     images: Float[Tensor, "b 3 s s"]
     weights: Float[Tensor, "b 1 s s"] | float
+    places: Float[Tensor, "k 112 112 2"] | None = None
+    """What the identity net looks at in the first k images, (x, y) pixels; None: it does not."""
 
 
 def train_rows(faces: Faces, image_size: int) -> NDArray[np.int64]:
@@ -76,30 +79,46 @@ def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Float[Tensor, 
 
 
 def load_batch(
-    faces: Faces, rows: NDArray[np.int64], config: RunConfig, device: torch.device
+    faces: Faces,
+    rows: NDArray[np.int64],
+    config: RunConfig,
+    device: torch.device,
+    *,
+    watched: int | None = None,
 ) -> Batch:
     """These rows as the networks see them.
 
     An error weighs as much as its pixel covers of the frame, and `LossConfig.face` more inside
-    the face.
+    the face. With an identity term, its net looks at the first ``watched`` images or at all.
     """
     geometry, face = geometry_of(config.model.geometry, config.model.image_size), config.loss.face
     seen = geometry.see(faces.images(rows), faces.landmarks(rows))
-    images = to_images(seen.pixels, device)
+    images, places = to_images(seen.pixels, device), None
+    if config.loss.identity:
+        looked_at = seen.first(len(rows) if watched is None else watched)
+        found = geometry.places(cut(geometry.size), looked_at)
+        places = torch.from_numpy(found).to(device)
     if geometry.kind == "plain" and not face:
-        return Batch(images, 1.0)
+        return Batch(images, 1.0, places)
     inside = hull_masks(seen.landmarks, seen.pixels.shape[1:3]) if face else 0.0
     weights = seen.areas * (1 + face * np.asarray(inside, np.float32))
     weights /= weights.mean(axis=(1, 2), keepdims=True)
-    return Batch(images, torch.from_numpy(weights).to(device)[:, None])
+    return Batch(images, torch.from_numpy(weights).to(device)[:, None], places)
 
 
 def mirrored(batch: Batch, generator: torch.Generator) -> Batch:
-    """Each image left-right mirrored with probability one half, its weights with it."""
-    images, weights = batch
+    """Each image left-right mirrored with probability one half, what belongs to it with it.
+
+    The identity net sees the same face either way.
+    """
+    images, weights, places = batch
     flip = (torch.rand(len(images), generator=generator) < 0.5)[:, None, None, None]
     flip = flip.to(images.device)
     turned = torch.where(flip, images.flip(3), images)
     if isinstance(weights, Tensor):
         weights = torch.where(flip, weights.flip(3), weights)
-    return Batch(turned, weights)
+    if places is not None:
+        x, y = places.unbind(-1)
+        x = torch.where(flip[: len(places), 0], images.shape[-1] - 1 - x, x)
+        places = torch.stack([x, y], dim=-1)
+    return Batch(turned, weights, places)

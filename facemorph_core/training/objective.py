@@ -83,13 +83,23 @@ def reconstruction_terms(
         terms["squared"] = losses.squared(made.images, seen.images, seen.weights)
     if nets.perceptual is not None:
         terms["perceptual"] = nets.perceptual(made.images, seen.images, crops)
-    if nets.identity is not None:
-        terms["identity"] = nets.identity(made.images, seen.images)
+    if nets.identity is not None and seen.places is not None:
+        terms["identity"] = _of_the_first(nets.identity, made.images, seen)
     if "kl" in names and made.posterior is not None:
         terms["kl"] = losses.kl(made.posterior)
     if "latent_l2" in names:
         terms["latent_l2"] = losses.latent_l2(made.code)
     return terms
+
+
+def _of_the_first(
+    net: IdentityDistance, made: Float[Tensor, "b 3 s s"], seen: Batch
+) -> Float[Tensor, " b"]:
+    """The distance of the images that are looked at, 0 for the others, with the mean of all."""
+    assert seen.places is not None
+    count, looked_at = len(made), len(seen.places)
+    found = net(made[:looked_at], seen.images[:looked_at], seen.places)
+    return torch.cat([found * (count / looked_at), found.new_zeros(count - looked_at)])
 
 
 def total(terms: Terms, weights: dict[str, float]) -> Float[Tensor, " b"]:

@@ -35,7 +35,7 @@ from facemorph_core.models import Autoencoder, Reconstruction
 from facemorph_core.models.convolution import as_library_layers
 from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
 from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
-from facemorph_core.training.batches import Batch, Faces, load_batch, mirrored, train_rows
+from facemorph_core.training.batches import Faces, load_batch, mirrored, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
@@ -212,7 +212,7 @@ class _PrivateTrainer:
         made: Reconstruction = self.wrapped(images, at.stream(self.seed, f"posterior-{part}"))
         terms = reconstruction_terms(
             made,
-            Batch(images, batch.weights),
+            batch._replace(images=images),
             self.config,
             nets=self.nets,
             crops=at.stream(self.seed, f"crop-{part}"),

@@ -115,7 +115,8 @@ class Trainer:
         Raises:
             TrainingDiverged: a term or the gradient is not finite; weights are as before the step.
         """
-        batch = load_batch(faces, rows, self.config, self.compute.device)
+        watched = self.config.loss.identity_faces
+        batch = load_batch(faces, rows, self.config, self.compute.device, watched=watched)
         if self.config.training.mirror:
             batch = mirrored(batch, at.stream(self.seed, "mirror"))
         images = batch.images

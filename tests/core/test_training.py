@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
+from facemorph_core.identity_loss import on_unit_square
 from facemorph_core.metrics.evaluation import spread
-from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.models import Autoencoder, Reconstruction, build_model
 from facemorph_core.training import compute
 from facemorph_core.training.batches import Batch, epoch_batches, mirrored, to_images
 from facemorph_core.training.checkpoint import optimiser_tensors, restore_optimiser
@@ -24,7 +26,7 @@ from facemorph_core.training.compute import Compute, choose_compute, cpu_threads
 from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
-from facemorph_core.training.objective import term_names
+from facemorph_core.training.objective import FeatureNets, reconstruction_terms, term_names
 from facemorph_core.training.reconstruct import to_pixels
 from facemorph_core.training.schedule import (
     adversarial_weight,
@@ -373,6 +375,39 @@ def test_a_face_is_mirrored_left_to_right_about_every_other_time():
     assert torch.equal(turned[~flipped], images[~flipped])
     assert torch.equal(weights, turned[:, :1])
     assert mirrored(Batch(images, 1.0), stream(0, "mirror")).weights == 1.0
+
+
+def test_the_identity_net_sees_a_mirrored_face_as_it_was():
+    size = 128
+    images = torch.rand(40, 3, size, size, generator=stream(0, "images"))
+    places = torch.rand(8, 5, 5, 2, generator=stream(0, "places")) * (size - 1)
+    turned, _, there = mirrored(Batch(images, 1.0, places), stream(0, "mirror"))
+    assert there is not None
+    assert not torch.equal(turned, images)
+    before = F.grid_sample(images[:8], on_unit_square(places, size), align_corners=False)
+    after = F.grid_sample(turned[:8], on_unit_square(there, size), align_corners=False)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-3)
+
+
+class Distances:
+    """As if every made face were as far away as its first value says."""
+
+    def __call__(self, made: torch.Tensor, real: torch.Tensor, places: torch.Tensor) -> object:
+        assert len(made) == len(real) == len(places)
+        return made[:, 0, 0, 0]
+
+
+@given(count=st.integers(1, 12), looked_at=st.integers(1, 12))
+def test_the_identity_term_of_some_faces_stands_for_all(count, looked_at):
+    looked_at, images = min(count, looked_at), torch.rand(count, 3, 4, 4)
+    seen = Batch(images, 1.0, torch.zeros(looked_at, 112, 112, 2))
+    made = Reconstruction(images, torch.zeros(count, 4), None)
+    config = run_config(loss={"l1": 1.0, "kl": 0.0, "identity": 1.0})
+    nets = FeatureNets(identity=Distances())  # type: ignore[arg-type]
+    term = reconstruction_terms(made, seen, config, nets=nets, crops=stream(0, "crop"))["identity"]
+    assert term.shape == (count,)
+    torch.testing.assert_close(term.mean(), images[:looked_at, 0, 0, 0].mean())
+    assert (term[looked_at:] == 0).all()
 
 
 def test_the_running_mean_of_constant_weights_is_those_weights():

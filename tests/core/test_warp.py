@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from facemorph_core.alignment.frame import (
     mirror_landmarks,
     shape_basis,
 )
+from facemorph_core.identity_loss import cut
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.psnr import psnr
 
@@ -71,6 +73,34 @@ def test_landmarks_land_near_the_mean_shape(seed):
     inside = ((places >= 4) & (places < FRAME_SIZE - 4)).all(axis=1)
     there = mean_shape()[inside] + fields[0][places[inside, 1], places[inside, 0]]
     assert np.linalg.norm(there - shape[0][inside], axis=1).mean() < 1.5
+
+
+@settings(deadline=None, max_examples=10)
+@given(seeds)
+def test_points_of_the_frame_are_found_in_the_texture(seed):
+    fields = warp.displacements(shapes(seed, spread=0.6))
+    points = np.random.default_rng(seed).uniform(8, 119, (5, 7, 2))
+    places = warp.found_in_texture(points, fields)
+    for place, field in zip(places, fields, strict=True):
+        x, y = place[..., 0], place[..., 1]
+        moved = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        assert np.abs(place + moved - points).mean() < 0.05
+
+
+def test_the_cut_of_a_frame_is_found_in_its_texture():
+    geometry, size = geometry_of("mean_shape", FRAME_SIZE), FRAME_SIZE
+    frames = pictures(5)
+    seen = geometry.see(frames, shapes(5, spread=0.6))
+
+    def sampled(images: np.ndarray, places: np.ndarray) -> np.ndarray:
+        pairs = zip(images, places.astype(np.float32), strict=True)
+        return np.stack([cv2.remap(i, p[..., 0], p[..., 1], cv2.INTER_LINEAR) for i, p in pairs])
+
+    fixed = np.stack([cut(size)] * len(frames))
+    wanted = sampled(frames, fixed)
+    found = sampled(seen.pixels, geometry.places(cut(size), seen))
+    assert psnr(wanted, found).min() > 35
+    assert psnr(wanted, sampled(seen.pixels, fixed)).max() < 30
 
 
 def test_a_mirrored_face_has_the_mirrored_field():
