@@ -122,7 +122,6 @@ def cut(size: int = FRAME_SIZE) -> Points:
     to_image = compose_affine(rescaling(size / FRAME_SIZE), to_frame)
     y, x = np.mgrid[:CUT_SIZE, :CUT_SIZE].astype(np.float64)
     points = apply_affine(to_image, np.stack([x, y], axis=-1).reshape(-1, 2))
-    points.setflags(write=False)
     return points.reshape(CUT_SIZE, CUT_SIZE, 2)
 
 

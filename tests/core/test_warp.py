@@ -98,9 +98,10 @@ def test_the_cut_of_a_frame_is_found_in_its_texture():
 
     fixed = np.stack([cut(size)] * len(frames))
     wanted = sampled(frames, fixed)
-    found = sampled(seen.pixels, geometry.places(cut(size), seen))
-    assert psnr(wanted, found).min() > 35
-    assert psnr(wanted, sampled(seen.pixels, fixed)).max() < 30
+    there = psnr(wanted, sampled(seen.pixels, geometry.places(cut(size), seen)))
+    at_the_same_pixels = psnr(wanted, sampled(seen.pixels, fixed))
+    assert there.min() > 35
+    assert (there > at_the_same_pixels + 5).all()
 
 
 def test_a_mirrored_face_has_the_mirrored_field():
