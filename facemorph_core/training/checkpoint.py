@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from facemorph_core.errors import ModelError
 from facemorph_core.output import written_whole
 
+Named = Mapping[str, nn.Parameter]
+
 
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
@@ -56,27 +58,29 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """What the optimiser remembers of each of the module's parameters."""
+def optimiser_tensors(optimiser: torch.optim.Optimizer, named: Named) -> dict[str, Tensor]:
+    """What the optimiser remembers of each of its parameters."""
     return {
         f"{name}/{key}": value
-        for name, parameter in module.named_parameters()
+        for name, parameter in named.items()
         for key, value in optimiser.state.get(parameter, {}).items()
     }
 
 
 def restore_optimiser(
-    optimiser: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer, named: Named, tensors: Mapping[str, Tensor]
 ) -> None:
     """Give back what `optimiser_tensors` took; empty tensors mean an optimiser never used.
+
+    ``named`` are the optimiser's parameters in its own order.
 
     Raises:
         ModelError: the state belongs to another network.
     """
     state = {}
-    for index, (name, parameter) in enumerate(module.named_parameters()):
+    for index, (name, parameter) in enumerate(named.items()):
         own = under(name, tensors)
-        if own and own["exp_avg"].shape != parameter.shape:
+        if any(value.shape not in (parameter.shape, ()) for value in own.values()):
             raise ModelError(f"the optimiser's state does not fit the parameter {name}")
         if own:
             state[index] = {key: _laid_out_like(parameter, value) for key, value in own.items()}

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core import losses
-from facemorph_core.config.schema import RunConfig, TrainingConfig, VAEGANConfig
+from facemorph_core.config.schema import RunConfig, VAEGANConfig
 from facemorph_core.errors import ModelError
 from facemorph_core.models import Discriminator, build_discriminator
 from facemorph_core.training.checkpoint import (
+    Named,
     load_tensors,
     optimiser_tensors,
     prefixed,
@@ -22,6 +23,7 @@ from facemorph_core.training.checkpoint import (
     save_tensors,
     under,
 )
+from facemorph_core.training.optimiser import adam
 
 
 @dataclass
@@ -37,7 +39,11 @@ class DiscriminatorState:
         if not isinstance(config.model, VAEGANConfig):
             raise ValueError(f"a model of kind '{config.model.kind}' has no discriminator")
         network = build_discriminator(config.model, seed=seed)
-        return cls(network, adam(network, config.training))
+        return cls(network, adam(network.parameters(), config.training))
+
+    @property
+    def _named(self) -> Named:
+        return dict(self.network.named_parameters())
 
     @classmethod
     def load(cls, path: Path, config: RunConfig) -> DiscriminatorState:
@@ -56,7 +62,7 @@ class DiscriminatorState:
 
     def tensors(self) -> dict[str, Tensor]:
         return prefixed("network", self.network.state_dict()) | prefixed(
-            "optimiser", optimiser_tensors(self.optimiser, self.network)
+            "optimiser", optimiser_tensors(self.optimiser, self._named)
         )
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -67,7 +73,7 @@ class DiscriminatorState:
                 "the saved discriminator does not fit model.discriminator_width",
                 hint="remove its file to start with a fresh one",
             ) from error
-        restore_optimiser(self.optimiser, self.network, under("optimiser", tensors))
+        restore_optimiser(self.optimiser, self._named, under("optimiser", tensors))
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy that later training does not touch; `restore` takes it back."""
@@ -95,14 +101,3 @@ class DiscriminatorState:
         made = torch.cat([reconstructions.detach(), samples.detach()])
         scores = self.network(torch.cat([real, made]))
         return losses.discriminator(scores[: len(real)], scores[len(real) :])
-
-
-def adam(module: torch.nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam with decoupled weight decay, the whole update in one kernel."""
-    return torch.optim.AdamW(
-        module.parameters(),
-        lr=config.learning_rate,
-        betas=config.adam_betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )

@@ -37,7 +37,6 @@ from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, 
 from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
 from facemorph_core.training.batches import Faces, load_batch, mirrored, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
-from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.local import OnStep, TrainedRound, at_rest
 from facemorph_core.training.objective import (
@@ -46,6 +45,7 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
+from facemorph_core.training.optimiser import adam
 from facemorph_core.training.schedule import learning_rate, share_at
 from facemorph_core.training.trainer import (
     Moment,
@@ -165,7 +165,7 @@ class _PrivateTrainer:
         as_library_layers(model)  # Opacus knows exact types only
         self.wrapped = GradSampleModule(model, loss_reduction="sum")
         self.optimiser = NoisyOptimizer(
-            adam(model, config.training),
+            adam(model.parameters(), config.training),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.max_grad_norm,
             expected_batch_size=expected_batch,

@@ -18,14 +18,9 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Autoencoder, Reconstruction
 from facemorph_core.training.batches import Faces, load_batch, mirrored
-from facemorph_core.training.checkpoint import (
-    optimiser_tensors,
-    prefixed,
-    restore_optimiser,
-    under,
-)
+from facemorph_core.training.checkpoint import prefixed, under
 from facemorph_core.training.compute import Compute
-from facemorph_core.training.discriminator import DiscriminatorState, adam
+from facemorph_core.training.discriminator import DiscriminatorState
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.objective import (
     has_adversary,
@@ -34,6 +29,7 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
+from facemorph_core.training.optimiser import Optimiser
 from facemorph_core.training.schedule import learning_rate
 from facemorph_core.training.streams import derive_seed, stream
 
@@ -94,7 +90,7 @@ class Trainer:
         self.model = model.to(compute.device).train()
         model.to(memory_format=torch.channels_last)
         self.config, self.compute, self.seed = config, compute, seed
-        self.optimiser = adam(model, config.training)
+        self.optimiser = Optimiser(model, config.training)
         decay = config.training.ema_decay
         self.ema = Ema(model, decay) if decay else None
         self.nets = load_feature_nets(config, compute.device)
@@ -120,7 +116,7 @@ class Trainer:
         if self.config.training.mirror:
             batch = mirrored(batch, at.stream(self.seed, "mirror"))
         images = batch.images
-        _set_learning_rate(self.optimiser, learning_rate(self.config.training, at.share))
+        self.optimiser.set_rate(learning_rate(self.config.training, at.share))
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
         adversary = self.discriminator if weights["adversarial"] > 0 else None
 
@@ -156,7 +152,7 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs: see `restore`."""
         tensors = prefixed("model", self.model.state_dict())
-        tensors |= prefixed("optimiser", optimiser_tensors(self.optimiser, self.model))
+        tensors |= prefixed("optimiser", self.optimiser.tensors())
         if self.ema is not None:
             tensors |= prefixed("ema", self.ema.mean)
             tensors["ema_updates"] = torch.tensor(self.ema.updates)
@@ -174,14 +170,14 @@ class Trainer:
             self.model.load_state_dict(under("model", tensors))
         except RuntimeError as error:
             raise ModelError("the checkpoint does not fit the config's model") from error
-        restore_optimiser(self.optimiser, self.model, under("optimiser", tensors))
+        self.optimiser.restore(under("optimiser", tensors))
         if self.ema is not None:
             self.ema.load(under("ema", tensors), int(tensors["ema_updates"]))
         if self.discriminator is not None:
             self.discriminator.restore(under("discriminator", tensors))
 
     def _update(self, loss: Tensor, values: dict[str, float], at: Moment) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.proximal_mu:
             values["proximal"] = add_proximal_gradient(self.model, self.anchor, self.proximal_mu)

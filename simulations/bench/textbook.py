@@ -41,13 +41,13 @@ from facemorph_core.training.checkpoint import (
     under,
 )
 from facemorph_core.training.compute import choose_compute
-from facemorph_core.training.discriminator import adam
 from facemorph_core.training.objective import (
     load_feature_nets,
     reconstruction_terms,
     total,
     weights_at,
 )
+from facemorph_core.training.optimiser import adam
 from facemorph_core.training.reconstruct import device_of, to_pixels
 from facemorph_core.training.trainer import Moment, check_finite_weights
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
@@ -110,7 +110,7 @@ class TextbookTrainer:
             config.model.image_size, config.model.latent_dim, seed=config.seed
         )
         self.model = model.to(self.device).train()
-        self.optimiser = adam(self.model, config.training)
+        self.optimiser = adam(self.model.parameters(), config.training)
         self.nets = load_feature_nets(config, self.device)
 
     def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
@@ -140,7 +140,7 @@ class TextbookTrainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, BatchNorm's running moments, and the optimiser."""
-        state = optimiser_tensors(self.optimiser, self.model)
+        state = optimiser_tensors(self.optimiser, dict(self.model.named_parameters()))
         return prefixed("model", self.model.state_dict()) | prefixed("optimiser", state)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -148,7 +148,9 @@ class TextbookTrainer:
             self.model.load_state_dict(under("model", tensors))
         except RuntimeError as error:
             raise ModelError("the checkpoint is not the textbook model's") from error
-        restore_optimiser(self.optimiser, self.model, under("optimiser", tensors))
+        restore_optimiser(
+            self.optimiser, dict(self.model.named_parameters()), under("optimiser", tensors)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,10 +23,10 @@ from facemorph_core.training import compute
 from facemorph_core.training.batches import Batch, epoch_batches, mirrored, to_images
 from facemorph_core.training.checkpoint import optimiser_tensors, restore_optimiser
 from facemorph_core.training.compute import Compute, choose_compute, cpu_threads
-from facemorph_core.training.discriminator import adam
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
 from facemorph_core.training.objective import FeatureNets, reconstruction_terms, term_names
+from facemorph_core.training.optimiser import adam
 from facemorph_core.training.reconstruct import to_pixels
 from facemorph_core.training.schedule import (
     adversarial_weight,
@@ -291,7 +291,7 @@ def test_optimiser_state_keeps_its_meaning_when_the_memory_order_differs():
     nets[1].load_state_dict(nets[0].state_dict())
     for net in nets:
         net.to(memory_format=torch.channels_last)
-    first, second = (adam(net, config) for net in nets)
+    first, second = (adam(net.parameters(), config) for net in nets)
     inputs = torch.randn(2, 4, 8, 8)
 
     def step(net: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -301,8 +301,11 @@ def test_optimiser_state_keeps_its_meaning_when_the_memory_order_differs():
 
     step(nets[0], first)
     nets[1].load_state_dict(nets[0].state_dict())
-    plain = {name: value.contiguous() for name, value in optimiser_tensors(first, nets[0]).items()}
-    restore_optimiser(second, nets[1], plain)
+    plain = {
+        name: value.contiguous()
+        for name, value in optimiser_tensors(first, dict(nets[0].named_parameters())).items()
+    }
+    restore_optimiser(second, dict(nets[1].named_parameters()), plain)
     for net, optimiser in zip(nets, (first, second), strict=True):
         step(net, optimiser)
     assert torch.equal(nets[0].weight, nets[1].weight)

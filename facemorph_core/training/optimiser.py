@@ -1,0 +1,111 @@
+r"""What moves the weights: Adam for all of them, or Muon for the matrices and Adam for the rest.
+
+Muon replaces the running mean of a matrix' gradient by the nearest orthogonal matrix, so that
+every direction that the gradient knows moves alike: from a random start it takes an autoencoder
+as far as Adam in a third of the images. A convolution counts as the matrix (C', k*k*C) by which it
+multiplies its patches. Updates are scaled to the size of Adam's (Liu et al., 2025), so that
+one learning rate serves both.
+
+The linear path stays with Adam: its start is already the answer to what it can do, and equal steps
+in all directions would undo it.
+
+References:
+    | Adam (Kingma & Ba, 2015); Decoupled Weight Decay (Loshchilov & Hutter, 2019)
+    | Muon (Jordan et al., 2024), https://kellerjordan.github.io/posts/muon
+    | Muon is Scalable for LLM Training (Liu et al., 2025)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from facemorph_core.config.schema import TrainingConfig
+from facemorph_core.training.checkpoint import Named, optimiser_tensors, restore_optimiser
+
+
+class Optimiser:
+    """Steps every weight of ``module``. Moving the module's memory afterwards is allowed."""
+
+    def __init__(self, module: nn.Module, config: TrainingConfig) -> None:
+        named = dict(module.named_parameters())
+        is_muon = config.optimiser == "muon"
+        self.matrices = {n: p for n, p in named.items() if is_muon and _is_matrix(n, p)}
+        self.flat = {name: nn.Parameter(flattened(p)) for name, p in self.matrices.items()}
+        others = {name: p for name, p in named.items() if name not in self.matrices}
+        self.parts: list[tuple[torch.optim.Optimizer, Named]] = []
+        if others:
+            self.parts.append((adam(others.values(), config), others))
+        if self.flat:
+            self.parts.append((muon(self.flat.values(), config), self.flat))
+
+    def set_rate(self, rate: float) -> None:
+        """The step size of all weights from now on."""
+        for optimiser, _ in self.parts:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """One step along the gradients that the module's parameters hold."""
+        for name, parameter in self.matrices.items():
+            # anew each time: whoever moves the module to another memory order moves its weights
+            self.flat[name].data = flattened(parameter)
+            if parameter.grad is not None:
+                self.flat[name].grad = _rows(parameter.grad, like=parameter)
+        for optimiser, _ in self.parts:
+            optimiser.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it remembers, by the names of the parameters: see `restore`."""
+        tensors: dict[str, Tensor] = {}
+        for optimiser, named in self.parts:
+            tensors |= optimiser_tensors(optimiser, named)
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from `tensors`; empty ones mean an optimiser never used.
+
+        Raises:
+            ModelError: they belong to another network.
+        """
+        for optimiser, named in self.parts:
+            restore_optimiser(optimiser, named, tensors)
+
+
+def adam(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
+    """Adam with decoupled weight decay, the whole update in one kernel."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=config.adam_betas,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Muon:
+    """Muon with updates of the size of Adam's."""
+    return torch.optim.Muon(
+        matrices,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+
+
+def flattened(weight: Tensor) -> Tensor:
+    """The matrix (C', everything else) of a weight, in the weight's own memory."""
+    return _rows(weight.detach(), like=weight)
+
+
+def _rows(values: Tensor, *, like: Tensor) -> Tensor:
+    """``values`` as a matrix, its columns in the order that ``like`` has in memory."""
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        values = values.permute(0, 2, 3, 1)
+    return values.reshape(len(values), -1)
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and ".linear." not in f".{name}"

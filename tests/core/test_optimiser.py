@@ -1,0 +1,137 @@
+"""What moves the weights: orthogonal steps for matrices, Adam's for the rest, and their memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from facemorph_core.config.schema import RunConfig, TrainingConfig, VAEConfig
+from facemorph_core.errors import ModelError
+from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.training.optimiser import Optimiser, flattened
+
+RATE = 1e-2
+
+
+def small_model(*, seed: int = 0) -> Autoencoder:
+    config = VAEConfig(image_size=32, width=8, latent_dim=8)
+    return build_model(config, seed=seed).to(memory_format=torch.channels_last)
+
+
+def muon(module: torch.nn.Module) -> Optimiser:
+    return Optimiser(module, TrainingConfig(optimiser="muon", learning_rate=RATE))
+
+
+def learn(model: Autoencoder, optimiser: Optimiser, *, step: int) -> None:
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(step))
+    model.zero_grad()
+    made = model(images, torch.Generator().manual_seed(step))
+    (made.images - images).square().mean().backward()
+    optimiser.step()
+
+
+@given(
+    outputs=st.integers(1, 9),
+    inputs=st.integers(1, 9),
+    side=st.sampled_from([1, 3]),
+    layout=st.sampled_from([torch.channels_last, torch.contiguous_format]),
+)
+def test_the_matrix_of_a_weight_is_the_weight(outputs, inputs, side, layout):
+    conv = torch.nn.Conv2d(inputs, outputs, side).to(memory_format=layout)
+    matrix = flattened(conv.weight)
+    assert matrix.shape == (outputs, inputs * side * side)
+    assert matrix.data_ptr() == conv.weight.data_ptr()
+    matrix.zero_()
+    assert (conv.weight == 0).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(outputs=st.integers(2, 40), inputs=st.integers(2, 40), seed=st.integers(0, 99))
+def test_a_step_goes_alike_in_every_direction_of_the_gradient(outputs, inputs, seed):
+    """Against a singular value decomposition: the same directions, all about as long."""
+    layer = torch.nn.Linear(inputs, outputs, bias=False)
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.logspace(0, -1, min(outputs, inputs))
+    u, _, vh = torch.linalg.svd(
+        torch.randn(outputs, inputs, generator=generator), full_matrices=False
+    )
+    layer.weight.grad = u @ torch.diag(scales) @ vh
+    before = layer.weight.detach().clone()
+    muon(layer).step()
+    moved = (before - layer.weight.detach()) / (0.2 * RATE * max(outputs, inputs) ** 0.5)
+    along = u.T @ moved @ vh.T
+    assert along.diagonal().min() > 0.5
+    assert along.diagonal().max() < 1.4
+    assert (along - torch.diag(along.diagonal())).abs().max() < 0.1
+
+
+def test_the_linear_path_biases_and_norms_are_adams():
+    optimiser = muon(small_model())
+    assert all(parameter.ndim > 1 for parameter in optimiser.matrices.values())
+    assert not any(".linear." in name for name in optimiser.matrices)
+    others = optimiser.parts[0][1]
+    assert all(p.ndim == 1 or ".linear." in name for name, p in others.items())
+
+
+def test_every_weight_moves_and_learns():
+    model = small_model()
+    optimiser = muon(model)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for step in range(3):
+        learn(model, optimiser, step=step)
+    still = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert not still
+
+
+def test_a_module_may_move_in_memory_under_its_optimiser():
+    models, start = [small_model(), small_model()], list(small_model().parameters())
+    optimisers = [muon(model) for model in models]
+    models[1].to(memory_format=torch.contiguous_format)
+    for model, optimiser in zip(models, optimisers, strict=True):
+        learn(model, optimiser, step=0)
+    ways = [
+        torch.cat([(now - then).flatten() for now, then in zip(m.parameters(), start, strict=True)])
+        for m in models
+    ]
+    assert torch.cosine_similarity(*ways, dim=0) > 0.98
+
+
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_it_goes_on_from_what_it_remembers(kind):
+    config = TrainingConfig(optimiser=kind, learning_rate=RATE)
+    first, second = small_model(), small_model(seed=1)
+    kept = Optimiser(first, config)
+    for step in range(2):
+        learn(first, kept, step=step)
+    resumed = Optimiser(second, config)
+    second.load_state_dict(first.state_dict())
+    resumed.restore({name: value.clone() for name, value in kept.tensors().items()})
+    learn(first, kept, step=2)
+    learn(second, resumed, step=2)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_the_memory_of_another_network_is_refused(kind):
+    config = TrainingConfig(optimiser=kind)
+    small, wide = torch.nn.Linear(3, 4), torch.nn.Linear(5, 4)
+    kept = Optimiser(wide, config)
+    wide(torch.rand(1, 5)).sum().backward()
+    kept.step()
+    with pytest.raises(ModelError, match="does not fit the parameter"):
+        Optimiser(small, config).restore(kept.tensors())
+
+
+def test_differential_privacy_keeps_to_adam():
+    with pytest.raises(ValidationError, match="optimiser 'muon' is refused"):
+        RunConfig.model_validate(
+            {
+                "name": "x",
+                "training": {"optimiser": "muon"},
+                "privacy": {"noise_multiplier": 1.0, "max_grad_norm": 1.0},
+            }
+        )
