@@ -22,7 +22,6 @@ from facemorph_core.federated import (
 )
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.training.linear import is_linear_round, linear_pass
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
 
 
@@ -57,9 +56,7 @@ def train_round(
     epochs = config.federation.local_epochs
     progress = share_of_run(config, request.round)
     seed = stream_seed(config.seed, site.name, request.round)
-    if is_linear_round(config, request.round):
-        outcome = linear_pass(model, site.shard, config, seed=seed, number=request.round)
-    elif config.privacy is not None:
+    if config.privacy is not None:
         # Opacus takes seconds to import, and a site starts a process for every message.
         from facemorph_core.training.private import train_privately
 
@@ -91,10 +88,9 @@ def train_round(
 
 
 def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:
-    """The slice of the gradient steps' schedules that round ``number`` is."""
-    start = config.training.linear_start
-    rounds = config.federation.rounds - start
-    return (number - start - 1) / rounds, (number - start) / rounds
+    """The slice of the run that round ``number`` is."""
+    rounds = config.federation.rounds
+    return (number - 1) / rounds, number / rounds
 
 
 def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> ScoreSums:

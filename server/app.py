@@ -57,7 +57,6 @@ def train(grid: Grid, run: RunDirectory) -> None:
         federation,
         expected=signature(start.to_torch_state_dict()),
         simulated=config.simulated,
-        linear_rounds=config.training.linear_start,
         first_round=run.state.round + 1,
     )
     strategy.restore_optimiser(moments)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
@@ -31,7 +30,6 @@ from facemorph_core.federated import (
     weights_problem,
 )
 from facemorph_core.federated.update import Signature
-from facemorph_core.training.linear import settled
 from server.replies import (
     arrays_of,
     checked_scores,
@@ -84,8 +82,6 @@ class GuardedStrategy(Strategy):
     """Names and shapes that a site's weights must have."""
     simulated: bool
     """All sites are there within seconds and no more will come: the quorum is capped by them."""
-    linear_rounds: int = 0
-    """First rounds that fit the linear path: what they merge is settled into a model."""
     first_round: int = 1
     """Number of the next round; above 1 for a run that goes on."""
     rng: random.Random = field(default_factory=random.Random)
@@ -160,9 +156,6 @@ class GuardedStrategy(Strategy):
         if problem is not None:
             self._set_aside("the server", f"the merged weights: {problem}")
             return None
-        if self.current.round <= self.linear_rounds:
-            tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-            return ArrayRecord(settled(tensors))
         return ArrayRecord({name: Array(value) for name, value in weights.items()})
 
     def _count_failure(self, usable: int) -> None:

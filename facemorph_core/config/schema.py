@@ -163,9 +163,6 @@ class TrainingConfig(Section):
     """Decay of the running mean of the weights that is evaluated and released; 0 is off."""
     mirror: bool = True
     """Show a face mirrored every other time."""
-    linear_start: Annotated[int, Field(ge=0)] = 0
-    """Passes over the data that fit principal components before the first gradient step; in a
-    federated run they are its first rounds. 4 are enough."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """auto: bfloat16 autocast where the device computes it natively, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -420,28 +417,6 @@ class RunConfig(Section):
             raise ValueError(
                 f"privacy with training.optimiser '{self.training.optimiser}' is refused: "
                 "orthogonal steps raise the noise of DP-SGD to the size of the signal; use 'adam'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _linear_start_is_a_mean(self) -> RunConfig:
-        if not self.training.linear_start:
-            return self
-        if self.start:
-            raise ValueError("training.linear_start would undo what start brings: set one of them")
-        if self.privacy is not None:
-            raise ValueError(
-                "privacy with training.linear_start is refused: DP-SGD does not cover it"
-            )
-        if self.training.linear_start >= self.federation.rounds:
-            raise ValueError(
-                f"training.linear_start ({self.training.linear_start}) leaves none of the "
-                f"{self.federation.rounds} federation.rounds for learning"
-            )
-        if self.federation.strategy.kind not in ("fedavg", "fedprox"):
-            raise ValueError(
-                "training.linear_start needs a weighted mean, not "
-                f"federation.strategy.kind '{self.federation.strategy.kind}'"
             )
         return self
 

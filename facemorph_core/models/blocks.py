@@ -2,10 +2,8 @@ r"""The residual encoder and decoder that all kinds of autoencoder share.
 
 A space-to-depth stem takes (3, S, S) to (48, S/4, S/4); four stages of ``width`` x (1, 2, 4, 8)
 channels lead to S/32; the decoder mirrors them. Nothing mixes the images of a batch: the only
-normalisation is GroupNorm. Beside the convolutions runs a linear path from the small image to
-the code and from the code to an image of half the side: it holds what principal components hold
-(see `facemorph_core.training.linear`), the convolutions add what those cannot. Residual branches
-and the convolutions' last layers start at or near zero, so that the net starts linear.
+normalisation is GroupNorm, once a block: on a CPU it costs as much as a convolution. Residual
+branches start at zero and what is last in the decoder near it, so that training starts smooth.
 
 References:
     | Fixup Initialization (Zhang et al., 2019), https://arxiv.org/abs/1901.09321
@@ -26,29 +24,25 @@ STEM = 4  # pixels that the stem folds into channels, per side
 STAGES = (1, 2, 4, 8)  # channels of each stage in units of the width
 REDUCTION = STEM * 2 ** (len(STAGES) - 1)  # image side over the side of the last grid
 GROUPS = 8  # of GroupNorm: every width is a multiple of 8
-LINEAR_GAIN = 0.2
-"""Factor of the linear path's weights: Adam moves every weight alike, and its many weights, each
-felt by the whole picture, need smaller steps."""
-ALMOST_NOTHING = 0.01  # what the convolutions' last layers start at, of their usual values
+SMALL = 0.1  # what the decoder's last layer starts at, of its usual values
 LAYOUT = torch.channels_last  # of every grid in memory: the faster one on a CPU
 FIRST_LOG_VAR = -6.0
 """Where the posterior's log variance starts: little noise, so that the code is used first."""
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), (B, C, H, W) -> the same."""
+    """x + conv(act(conv(act(norm(x))))), (B, C, H, W) -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm_a = nn.GroupNorm(GROUPS, channels)
+        self.norm = nn.GroupNorm(GROUPS, channels)
         self.conv_a = Conv2d(channels, channels, 3, padding=1)
-        self.norm_b = nn.GroupNorm(GROUPS, channels)
         self.conv_b = Conv2d(channels, channels, 3, padding=1)
         self.act = nn.SiLU()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        h = self.conv_a(self.act(self.norm_a(x)))
-        return x + self.conv_b(self.act(self.norm_b(h)))
+        h = self.conv_a(self.act(self.norm(x)))
+        return x + self.conv_b(self.act(h))
 
 
 class Upsample(nn.Module):
@@ -81,14 +75,12 @@ class Encoder(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, widths[-1])
         self.act = nn.SiLU()
         features = widths[-1] * (image_size // REDUCTION) ** 2
+        self.latent_dim, self.log_var = latent_dim, log_var
         self.head = nn.Linear(features, latent_dim * (2 if log_var else 1))
-        self.linear = nn.Linear(3 * (image_size // STEM) ** 2, latent_dim)
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n"]:
         h = self.stages(self.stem(self.fold(images)))
-        moments = self.head(self.act(self.norm(h)).flatten(1)).float()
-        linear = with_gain(self.linear, shrunk(images, STEM).flatten(1))
-        return torch.cat([moments[:, : linear.shape[1]] + linear, moments[:, linear.shape[1] :]], 1)
+        return self.head(self.act(self.norm(h)).flatten(1)).float()
 
 
 class Decoder(nn.Module):
@@ -109,36 +101,17 @@ class Decoder(nn.Module):
         self.act = nn.SiLU()
         self.to_pixels = Conv2d(widths[-1], 3 * STEM**2, 3, padding=1)
         self.unfold = nn.PixelShuffle(STEM)
-        self.linear = nn.Linear(latent_dim, 3 * (image_size // 2) ** 2)
 
     def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
         h = self.head(z).view(-1, *self.grid).contiguous(memory_format=LAYOUT)
-        h = self.stages(h)
-        detail = self.unfold(self.to_pixels(self.act(self.norm(h)))).float()
-        half = self.image_size // 2
-        small = with_gain(self.linear, z).view(-1, 3, half, half)
-        return detail + nn.functional.interpolate(
-            small, scale_factor=2, mode="bilinear", align_corners=False
-        )
-
-
-def with_gain(linear: nn.Linear, values: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
-    """The linear layer with its weight, but not its bias, times LINEAR_GAIN; in float32."""
-    with torch.autocast(values.device.type, enabled=False):
-        return linear(LINEAR_GAIN * values.float())
-
-
-def shrunk(images: Float[Tensor, "b 3 s s"], factor: int) -> Float[Tensor, "b 3 t t"]:
-    """The mean over squares of ``factor`` pixels a side."""
-    return nn.functional.avg_pool2d(images, factor)
+        return self.unfold(self.to_pixels(self.act(self.norm(self.stages(h))))).float()
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Give every parameter its starting value, in place, from ``generator`` alone.
 
     He-normal convolutions (fan in), Glorot-normal linear layers, zero biases; the last
-    convolution of a residual branch starts at zero, what is last in the encoder and in the decoder
-    near it.
+    convolution of a residual branch starts at zero, the decoder's last layer near it.
     """
     for part in module.modules():
         match part:
@@ -158,13 +131,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(part.conv_b.weight)
             case Decoder():
                 with torch.no_grad():
-                    part.to_pixels.weight.mul_(ALMOST_NOTHING)
-                    part.linear.weight.mul_(ALMOST_NOTHING)
-            case Encoder():
+                    part.to_pixels.weight.mul_(SMALL)
+            case Encoder() if part.log_var:
                 with torch.no_grad():
-                    part.head.weight.mul_(ALMOST_NOTHING)
-                if part.head.out_features > part.linear.out_features:
-                    nn.init.constant_(part.head.bias[part.linear.out_features :], FIRST_LOG_VAR)
+                    part.head.bias[part.latent_dim :] = FIRST_LOG_VAR
 
 
 def _check_size(image_size: int) -> None:

@@ -24,7 +24,6 @@ from facemorph_core.training.central_run import CentralRun
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.evaluate import evaluate_shard
 from facemorph_core.training.grid import draw_grid
-from facemorph_core.training.linear import fit_linear
 from facemorph_core.training.local import OnStep, at_rest
 from facemorph_core.training.schedule import share_at
 from facemorph_core.training.start import starting_model
@@ -62,12 +61,9 @@ def train_centrally(
             hint="train it without: --set privacy=null",
         )
     model = starting_model(config)
-    tensors = run.trainer_tensors()
-    if not tensors:
-        fit_linear(model, shard, config)
     with cpu_threads(config.training.threads):
         trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-        if tensors:
+        if tensors := run.trainer_tensors():
             trainer.restore(tensors)
         rows = train_rows(shard, config.model.image_size)
         for epoch in range(run.state.epoch, config.training.epochs):

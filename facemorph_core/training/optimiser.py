@@ -6,9 +6,6 @@ as far as Adam in a third of the images. A convolution counts as the matrix (C',
 multiplies its patches. Updates are scaled to the size of Adam's (Liu et al., 2025), so that
 one learning rate serves both.
 
-The linear path stays with Adam: its start is already the answer to what it can do, and equal steps
-in all directions would undo it.
-
 References:
     | Adam (Kingma & Ba, 2015); Decoupled Weight Decay (Loshchilov & Hutter, 2019)
     | Muon (Jordan et al., 2024), https://kellerjordan.github.io/posts/muon
@@ -32,7 +29,7 @@ class Optimiser:
     def __init__(self, module: nn.Module, config: TrainingConfig) -> None:
         named = dict(module.named_parameters())
         is_muon = config.optimiser == "muon"
-        self.matrices = {n: p for n, p in named.items() if is_muon and _is_matrix(n, p)}
+        self.matrices = {n: p for n, p in named.items() if is_muon and p.ndim > 1}
         self.flat = {name: nn.Parameter(flattened(p)) for name, p in self.matrices.items()}
         others = {name: p for name, p in named.items() if name not in self.matrices}
         self.parts: list[tuple[torch.optim.Optimizer, Named]] = []
@@ -105,7 +102,3 @@ def _rows(values: Tensor, *, like: Tensor) -> Tensor:
     if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
         values = values.permute(0, 2, 3, 1)
     return values.reshape(len(values), -1)
-
-
-def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and ".linear." not in f".{name}"

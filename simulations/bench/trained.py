@@ -1,14 +1,13 @@
 """The project's own model, trained in one place by the clock.
 
 The steps are those of every other training (`facemorph_core.training.trainer`); only the share of
-the run that is done is that of a budget of seconds. The linear start counts.
+the run that is done is that of a budget of seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from facemorph_core.training.batches import Faces
 from facemorph_core.training.central import released
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.compute import choose_compute, cpu_threads
-from facemorph_core.training.linear import fit_linear
 from facemorph_core.training.reconstruct import decode, encode
 from facemorph_core.training.trainer import Trainer
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
@@ -100,7 +98,7 @@ def train_for(
     geometry = geometry_of(config.model.geometry, config.model.image_size)
     with cpu_threads(config.training.threads):
         if not run.state.is_done:
-            trainer = _trainer(config, shard, run)
+            trainer = _trainer(config, run)
             learn(
                 trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds
             )
@@ -121,20 +119,12 @@ def fitted_gaussian(codes: NDArray[np.float32]) -> Gaussian:
     return Gaussian(codes.mean(axis=0), factor.astype(np.float32))
 
 
-def _trainer(config: RunConfig, shard: Faces, run: ClockRun) -> Trainer:
-    """The trainer where ``run`` stands; a new one after the linear start, which is saved."""
-    model, tensors = build_model(config.model, seed=config.seed), run.learner_tensors()
-    began = perf_counter()
-    if not tensors:
-        fit_linear(model, shard, config)
-    elapsed = perf_counter() - began
+def _trainer(config: RunConfig, run: ClockRun) -> Trainer:
+    """The trainer where ``run`` stands."""
+    model = build_model(config.model, seed=config.seed)
     trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-    if tensors:
+    if tensors := run.learner_tensors():
         trainer.restore(tensors)
-    elif passes := config.training.linear_start:
-        seen = passes * len(shard.rows("train"))
-        run.state = replace(run.state, elapsed=elapsed, images=seen)
-        run.save(trainer.tensors())
     return trainer
 
 

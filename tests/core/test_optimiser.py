@@ -68,14 +68,6 @@ def test_a_step_goes_alike_in_every_direction_of_the_gradient(outputs, inputs, s
     assert (along - torch.diag(along.diagonal())).abs().max() < 0.1
 
 
-def test_the_linear_path_biases_and_norms_are_adams():
-    optimiser = muon(small_model())
-    assert all(parameter.ndim > 1 for parameter in optimiser.matrices.values())
-    assert not any(".linear." in name for name in optimiser.matrices)
-    others = optimiser.parts[0][1]
-    assert all(p.ndim == 1 or ".linear." in name for name, p in others.items())
-
-
 def test_every_weight_moves_and_learns():
     model = small_model()
     optimiser = muon(model)

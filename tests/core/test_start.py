@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from facemorph_core.bundle import open_bundle
 from facemorph_core.config.schema import RunConfig
@@ -74,13 +73,6 @@ def test_another_layout_is_refused_with_the_way_out(finished, changes, words):
 def test_a_start_that_is_not_there_is_named():
     with pytest.raises(ModelError, match="nowhere"):
         starting_model(config_of("nowhere.facemorph"))
-
-
-def test_a_start_and_a_linear_start_exclude_each_other():
-    with pytest.raises(ValidationError, match="set one of them"):
-        RunConfig.model_validate(
-            {"name": "x", "start": "a.facemorph", "training": {"linear_start": 2}}
-        )
 
 
 def test_a_bundle_tells_no_folder_of_its_start(finished, tmp_path):

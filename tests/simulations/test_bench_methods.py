@@ -22,7 +22,7 @@ from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import count_parameters
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from facemorph_core.training.trainer import Moment
-from simulations.bench import clock, trained
+from simulations.bench import clock
 from simulations.bench.components import fit_components
 from simulations.bench.floors import DCT, PCA, fit_dct, fit_pca, fit_shape_texture, truncated
 from simulations.bench.method import Facts, Method
@@ -314,8 +314,7 @@ class Stopped(BaseException):
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look at the clock is a second after the last: each step takes one second."""
     ticks = itertools.count()
-    for module in (clock, trained):
-        monkeypatch.setattr(module, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(clock, "perf_counter", lambda: float(next(ticks)))
 
 
 def small_config(kind: str = "vae", **training: object) -> RunConfig:
@@ -342,7 +341,7 @@ Train = Callable[..., Method]
 
 def train_ours(kind: str) -> Train:
     def train(shard: Shard, **options: object) -> Method:
-        return train_for(small_config(kind, linear_start=1), shard, **options)
+        return train_for(small_config(kind), shard, **options)
 
     return train
 
@@ -399,20 +398,6 @@ def test_what_was_not_saved_is_done_again_and_its_clock_is_not_lost(shard, tmp_p
     assert not (tmp_path / "run" / "state.json").exists()
     ours = train_for(config, shard, **options)
     assert (ours.facts.seconds, ours.facts.images_seen) == (4.0, 12 + 5)
-
-
-def test_images_seen_count_the_linear_start_and_every_batch(shard, tmp_path, ticking):
-    config = small_config(linear_start=2)
-    shares: list[float] = []
-    ours = train_for(
-        config,
-        shard,
-        budget=5.0,
-        out=tmp_path / "run",
-        progress=lambda elapsed, budget, terms: shares.append(elapsed / budget),
-    )
-    assert ours.facts.images_seen == 2 * TRAIN + TRAIN + 5  # four steps: 5 + 5 + 2, then 5
-    np.testing.assert_allclose(shares, [0.4, 0.6, 0.8, 1.0])
 
 
 def test_a_finished_run_is_loaded_and_holds_the_model_alone(shard, tmp_path, ticking):
