@@ -86,6 +86,27 @@ def quality(
     typer.echo(json.dumps(to_json(report), indent=1) if as_json else to_markdown(report), nl=False)
 
 
+@app.command()
+def faces(
+    data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new shard.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of who is chosen.")] = 0,
+) -> None:
+    """The shard of the `tune` split: CelebA's train part, 200 of its people put aside to score.
+
+    It holds no pixels, but points to those of the prepared CelebA. A config trains on it with
+    `data: {source: shard, path: OUT}`.
+    """
+    from facemorph_core.config.schema import DataConfig
+    from facemorph_core.shards.cache import shard_for
+    from simulations.bench.faces import faces_for
+
+    whole = shard_for(DataConfig(source="celeba", path=str(data)), seed=seed)
+    view = faces_for(whole, "tune", quick=False, seed=seed, folder=out)
+    train, scored = len(view.rows("train")), len(view.rows("val"))
+    typer.echo(f"{out}: {train} photos to train on, {scored} of others to score")
+
+
 def _rungs(names: str | None, *, seed: int) -> list[Rung]:
     """Those asked for, in the ladder's order."""
     from simulations.bench.ladder import ladder
