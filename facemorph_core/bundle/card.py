@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -21,6 +22,8 @@ _DATA = {
     "folder": "A private folder of photos; ask whoever trained the model for their terms.",
     "shard": "A prepared shard of photos; ask whoever trained the model for their terms.",
 }
+GROUP_SCORES = ("psnr", "psnr_hull", "ssim", "lpips", "identity.same_photo")
+"""What the card shows for each group of people."""
 _SITES = (
     "At a real site the photos are the site's own, whatever the data section of the config says."
 )
@@ -50,7 +53,7 @@ def write_card(manifest: Manifest, notes: str | None = None) -> str:
     sections = {
         "What it is": _paragraph(model),
         "Training": "\n\n".join([_data(manifest), _table(manifest.training)]),
-        "Figures": _table(manifest.metrics) if manifest.metrics else "None were taken.",
+        "Figures": _figures(manifest.metrics) if manifest.metrics else "None were taken.",
         "Privacy": _privacy(manifest.privacy),
         "Limits": _list(line.format(**manifest.model_dump()) for line in _LIMITS),
         "Responsible use": _list(_USE),
@@ -62,10 +65,46 @@ def write_card(manifest: Manifest, notes: str | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _figures(metrics: Mapping[str, JsonValue]) -> str:
+    """Single numbers, means with their intervals, and who is served well and who is not."""
+    groups = metrics.get("groups")
+    whole = _table({key: value for key, value in metrics.items() if key != "groups"})
+    return f"{whole}\n\n{_by_group(groups)}" if isinstance(groups, Mapping) else whole
+
+
+def _by_group(groups: Mapping[str, Any]) -> str:
+    parts = [(f"{trait}: {name}", g) for trait, each in groups.items() for name, g in each.items()]
+    scores = [name for name in GROUP_SCORES if any(name in part["scores"] for _, part in parts)]
+    head = ["", "faces", "people", *scores]
+    rows = [
+        [name, part["faces"], part["people"], *(_interval(part["scores"].get(s)) for s in scores)]
+        for name, part in parts
+    ]
+    return "\n".join(_row(cells) for cells in (head, ["---"] * len(head), *rows))
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _is_interval(value: JsonValue) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"mean", "low", "high"}
+
+
+def _interval(value: Any) -> str:
+    if value is None or value["mean"] is None:
+        return "-"
+    if value["low"] is None:
+        return f"{value['mean']:.3g}"
+    return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+
+
 def flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Nested values as (dotted key, value)."""
+    """Nested values as (dotted key, value); an interval is one value."""
     for key, value in values.items():
-        if isinstance(value, dict):
+        if _is_interval(value):
+            yield prefix + key, _interval(value)
+        elif isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

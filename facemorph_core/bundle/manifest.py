@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -79,6 +80,12 @@ class Manifest(_Part):
     """The resolved config of the run."""
     members: dict[str, Member] = {}
     """Every other member of the file."""
+
+    @property
+    def networks(self) -> str:
+        """SHA-256 over both networks: the same for bundles that differ in what they say only."""
+        both = "".join(self.members[name].sha256 for name in (ENCODER, DECODER))
+        return hashlib.sha256(both.encode()).hexdigest()
 
     @property
     def network_numbers(self) -> int:

@@ -22,6 +22,17 @@ def command(
         Path | None,
         typer.Option("--out", "-o", help="File to write. [default: RUN/model.facemorph]"),
     ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SCORES.json",
+            help="Of `evaluate --report` with this model: they become the bundle's figures.",
+        ),
+    ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option(metavar="NOTES.md", help="What else the card shall say, in Markdown."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT if it exists.")] = False,
 ) -> None:
     """Turn an aggregated checkpoint of a run into a bundle.
@@ -30,6 +41,9 @@ def command(
       facemorph-core bundle runs/demo
           runs/demo/model.facemorph from the newest checkpoint
       facemorph-core bundle runs/demo --round 3 -o early.facemorph
+      facemorph-core evaluate --model runs/demo --shard shard/ --by-group --report scores/
+      facemorph-core bundle runs/demo --scores scores/scores.json
+          with intervals and groups of people in the model card
     """
     if out is not None:
         check_writable(out, force=force)
@@ -39,5 +53,5 @@ def command(
     from facemorph_core.bundle import verify
     from facemorph_core.export import bundle_run
 
-    made = verify(bundle_run(run, round=round, out=out))
+    made = verify(bundle_run(run, round=round, out=out, scores=scores, notes=notes))
     typer.echo(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, sha256 {made.digest}")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +57,10 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="At most so many faces, spread over the split. [default: all]"),
     ] = None,
+    by_group: Annotated[
+        bool,
+        typer.Option("--by-group", help="In JSON, also by the shard's attributes and brightness."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     per_image: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Also write each face's scores.")
@@ -89,6 +94,7 @@ def evaluate(
     if report is not None:
         check_report(report, force=force)
     done = _evaluated(model, shard, split.value, wanted, max_faces)
+    done = replace(done, by_group=by_group)
     if per_image is not None:
         write_csv(done, per_image, force=force)
     if report is not None:

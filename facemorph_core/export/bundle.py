@@ -74,16 +74,18 @@ def write_bundle(
     metrics: Mapping[str, Any],
     privacy: Mapping[str, Any] | str | None = None,
     card_notes: str | None = None,
+    scored: str | None = None,
 ) -> Path:
     """Write ``model`` (``code`` and ``decode``, see `facemorph_core.models`) to ``out``.
 
     ``config`` is the resolved run config as plain values; its ``name`` names the model, and of
     the folders in it only the last name is kept: the others tell about a machine. An existing
     file is replaced, whole or not at all. Without ``privacy`` the bundle says that no
-    guarantee is given.
+    guarantee is given. ``scored`` are the `Manifest.networks` that the metrics were taken with.
 
     Raises:
-        ModelError: the exported networks do not compute what torch computes.
+        ModelError: the exported networks do not compute what torch computes, or are not those
+            that were scored.
         OutputError: ``out`` cannot be written.
     """
     geometry: GeometryKind = _of_model(config, "geometry") or "plain"
@@ -112,7 +114,14 @@ def write_bundle(
         name: Member(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         for name, data in members.items()
     }
-    text = manifest.model_copy(update={"members": listed}).model_dump_json(indent=1)
+    manifest = manifest.model_copy(update={"members": listed})
+    if scored is not None and scored != manifest.networks:
+        raise ModelError(
+            f"the scores are those of another model: its networks are {scored[:12]}, these "
+            f"{manifest.networks[:12]}",
+            hint="evaluate this very model: facemorph-core evaluate --report FOLDER",
+        )
+    text = manifest.model_dump_json(indent=1)
     with written_whole(out, force=True) as temporary:
         temporary.write_bytes(pack({MANIFEST: text.encode(), **members}))
     return out

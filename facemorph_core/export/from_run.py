@@ -7,6 +7,7 @@ A federated run keeps ``checkpoints/round-NNNN.safetensors``, a central one
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -50,15 +51,27 @@ class Facts:
     """The largest that any site has reported so far."""
 
 
-def bundle_run(run: Path, *, round: int | None = None, out: Path | None = None) -> Path:
+def bundle_run(
+    run: Path,
+    *,
+    round: int | None = None,
+    out: Path | None = None,
+    scores: Path | None = None,
+    notes: Path | None = None,
+) -> Path:
     """Write a bundle of ``run`` and return its path.
 
     Without ``round`` it is the newest checkpoint. ``out`` defaults to ``RUN/model.facemorph``,
     or ``RUN/model-round-NNNN.facemorph`` for a given round; an older file there is replaced.
+    ``scores`` (of `facemorph-core evaluate --report`) take the place of the run's own figures;
+    ``notes`` are Markdown for the card.
 
     Raises:
-        ModelError: there is no such checkpoint, or it does not fit the config.
+        ModelError: there is no such checkpoint, it does not fit the config, or the scores are
+            those of another model.
     """
+    measured = None if scores is None else read_scores(scores)
+    said = None if notes is None else _read(notes)
     checkpoint = find_checkpoint(run, round=round)
     config = load_run_config(run / "config.yaml")
     facts = read_facts(run, checkpoint)
@@ -67,9 +80,35 @@ def bundle_run(run: Path, *, round: int | None = None, out: Path | None = None) 
         out or run / _default_name(checkpoint, chosen=round is not None),
         config=config.model_dump(mode="json"),
         training=facts.training,
-        metrics=facts.metrics,
+        metrics=facts.metrics if measured is None else measured,
+        scored=None if measured is None else str(measured["model"]["networks"]),
+        card_notes=said,
         privacy=None if config.privacy is None else _privacy(config.privacy, facts.epsilon),
     )
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """What `facemorph-core evaluate --report` wrote, without the folder of its shard.
+
+    Raises:
+        ModelError: the file is not that.
+    """
+    try:
+        scores: dict[str, Any] = json.loads(_read(path))
+        scores["model"]["networks"], scores["shard"].pop("path")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} holds no scores: {error}",
+            hint="make it with facemorph-core evaluate --report FOLDER: it is scores.json there",
+        ) from None
+    return scores
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
 
 
 def find_checkpoint(run: Path, *, round: int | None = None) -> Checkpoint:

@@ -11,14 +11,15 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Interval", "interval_of_difference", "interval_of_mean"]
+__all__ = ["Interval", "interval_of_difference", "interval_of_mean", "intervals_json"]
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -65,6 +66,14 @@ def interval_of_mean(
     means = _resampled_means(sums, photos, resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
+
+
+def intervals_json(values: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Name -> {"mean", "low", "high"}; what is no number is None."""
+    return {
+        name: {key: x if math.isfinite(x) else None for key, x in asdict(value).items()}
+        for name, value in values.items()
+    }
 
 
 def interval_of_difference(

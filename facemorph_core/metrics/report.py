@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.metrics.bootstrap import LEVEL, RESAMPLES, Interval
+from facemorph_core.metrics.bootstrap import LEVEL, RESAMPLES, Interval, intervals_json
 from facemorph_core.metrics.evaluation import Columns, intervals, spread
+from facemorph_core.metrics.groups import groups_json, groups_of
 from facemorph_core.output import check_writable, output_error, written_whole
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Evaluation:
     rows: NDArray[np.int64]
     columns: Columns
     unavailable: Mapping[str, str]
+    by_group: bool = False
+    """Whether the scores are also wanted by attribute and brightness."""
 
     @property
     def people(self) -> list[str]:
@@ -54,19 +57,24 @@ class Evaluation:
 def to_json(done: Evaluation) -> dict[str, Any]:
     """The scores nested by metric, with what they were measured on; what is no number is null."""
     answer: dict[str, Any] = {
-        "model": {"name": done.bundle.manifest.name, "sha256": done.bundle.digest},
+        "model": {
+            "name": done.bundle.manifest.name,
+            "sha256": done.bundle.digest,
+            "networks": done.bundle.manifest.networks,
+        },
         "shard": {"path": str(done.shard.path), "sha256": done.shard.digest()},
         "split": done.split,
         "images": len(done.rows),
         "people": len(set(done.people)),
         "interval": INTERVAL,
     }
-    for name, interval in done.intervals.items():
+    for name, interval in intervals_json(done.intervals).items():
         metric, _, part = name.partition(".")
         place = answer.setdefault(metric, {}) if part else answer
-        place[part or metric] = {
-            key: _finite(getattr(interval, key)) for key in ("mean", "low", "high")
-        }
+        place[part or metric] = interval
+    if done.by_group:
+        groups = groups_of(done.shard, done.rows)
+        answer["groups"] = groups_json(done.columns, groups, done.people)
     return answer | {"unavailable": dict(done.unavailable)}
 
 
@@ -121,7 +129,3 @@ def _for_the_picture(done: Evaluation) -> tuple[NDArray[np.int64], list[str]]:
     shown = spread(order.astype(np.int64), SHOWN)
     unit = " dB" if name == "psnr" else f" {name}"
     return done.rows[shown], [f"{column[index]:#.3g}{unit}" for index in shown]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

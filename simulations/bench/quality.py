@@ -31,6 +31,7 @@ from facemorph_core.config.schema import DataConfig
 from facemorph_core.deep_metrics.distribution import load_features, vgg_features
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import FaceSet
+from facemorph_core.metrics.groups import groups_of
 from facemorph_core.output import held_alone, written_whole
 from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
@@ -38,7 +39,6 @@ from facemorph_core.shards.shard import Shard
 from facemorph_core.training.batches import Faces
 from simulations.bench.faces import Split, faces_for
 from simulations.bench.floors import PCA, fit_pca, truncated
-from simulations.bench.groups import groups_of
 from simulations.bench.judge import Judges, Watch, face_judges, judge
 from simulations.bench.ladder import Job, Rung
 from simulations.bench.method import Method

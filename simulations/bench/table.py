@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from facemorph_core.deep_metrics.distribution import fid_unavailable
-from facemorph_core.metrics.bootstrap import Interval, interval_of_difference
-from facemorph_core.metrics.evaluation import Columns, intervals
+from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, intervals_json
+from facemorph_core.metrics.evaluation import intervals
+from facemorph_core.metrics.groups import Groups, groups_json
 from facemorph_core.metrics.report import INTERVAL
-from simulations.bench.groups import Group, Groups, by_group
 from simulations.bench.ladder import BASELINE
 from simulations.bench.sets import RESAMPLES
 from simulations.bench.store import Row
@@ -228,14 +228,14 @@ def to_json(report: Report) -> dict[str, Any]:
         "faces": {"scored": len(people), "people": len(set(people)), "train": report.train},
         "intervals": INTERVAL,
         "fid": fid_unavailable(),
-        "real_photos": _plain_intervals(report.floor),
+        "real_photos": intervals_json(report.floor),
         "rows": {
             row.name: _row_json(row, people)
             | {
-                "against": {BASELINE: _plain_intervals(differences(row, baseline, people))}
+                "against": {BASELINE: intervals_json(differences(row, baseline, people))}
                 if baseline is not None
                 else {},
-                "groups": _groups_json(row.scores.columns, report.groups, people),
+                "groups": groups_json(row.scores.columns, report.groups, people),
             }
             for row in report.rows
         },
@@ -247,32 +247,8 @@ def _row_json(row: Row, people: Sequence[str]) -> dict[str, Any]:
     return {
         "label": row.label,
         "facts": asdict(row.facts),
-        "scores": _plain_intervals(intervals(row.scores.columns, people)),
-        "distances": _plain_intervals(row.scores.distances),
-    }
-
-
-def _groups_json(columns: Columns, groups: Groups, people: Sequence[str]) -> dict[str, Any]:
-    return {
-        trait: {name: _group_json(group) for name, group in parts.items()}
-        for trait, parts in by_group(columns, groups, people).items()
-    }
-
-
-def _group_json(group: Group) -> dict[str, Any]:
-    return {
-        "faces": group.faces,
-        "people": group.people,
-        "scores": _plain_intervals(group.intervals),
-    }
-
-
-def _plain_intervals(values: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {
-            key: number if math.isfinite(number) else None for key, number in asdict(value).items()
-        }
-        for name, value in values.items()
+        "scores": intervals_json(intervals(row.scores.columns, people)),
+        "distances": intervals_json(row.scores.distances),
     }
 
 

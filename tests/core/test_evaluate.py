@@ -51,7 +51,12 @@ def make_shard(out: Path, *, size: int) -> Shard:
     faces = rng.integers(0, 256, (len(PEOPLE) + 1, size, size, 3), dtype=np.uint8)
     angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
     circle = size / 2 + size / 4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rows = [IndexRow("zoe", "train"), *(IndexRow(person, "val") for person in PEOPLE)]
+    smiles = [{"Smiling": 1 if person in ("anna", "ben") else -1} for person in PEOPLE]
+    scored = zip(PEOPLE, smiles, strict=True)
+    rows = [
+        IndexRow("zoe", "train", attributes={"Smiling": 1}),
+        *(IndexRow(person, "val", attributes=traits) for person, traits in scored),
+    ]
     return write_shard(out, faces, np.stack([circle] * len(rows)).astype(np.float32), rows)
 
 
@@ -93,7 +98,12 @@ def test_the_numbers_are_those_of_a_plain_loop(bundle, shard):
 
 def test_it_says_what_was_measured(bundle, shard):
     said = answer(bundle, shard)
-    assert said["model"] == {"name": "tiny", "sha256": open_bundle(bundle).digest}
+    opened = open_bundle(bundle)
+    assert said["model"] == {
+        "name": "tiny",
+        "sha256": opened.digest,
+        "networks": opened.manifest.networks,
+    }
     assert said["shard"] == {"path": str(shard.path), "sha256": shard.digest()}
     assert (said["split"], said["images"], said["people"]) == ("val", 8, 4)
     assert "95%" in said["interval"]
@@ -166,6 +176,16 @@ def test_a_report_holds_scores_lines_and_a_picture(bundle, shard, tmp_path, metr
     assert picture.height > 2 * SIZE
     with pytest.raises(OutputError, match="exists already"):
         answer(bundle, shard, "--report", folder)
+
+
+def test_scores_by_group_make_up_the_whole(bundle, shard):
+    said = answer(bundle, shard, "--metrics", "psnr", "--by-group")
+    smiling = said["groups"]["Smiling"]
+    assert (smiling["yes"]["faces"], smiling["yes"]["people"]) == (4, 2)
+    for parts in said["groups"].values():
+        total = sum(part["faces"] * part["scores"]["psnr"]["mean"] for part in parts.values())
+        assert total / said["images"] == pytest.approx(said["psnr"]["mean"])
+    assert "groups" not in answer(bundle, shard, "--metrics", "psnr")
 
 
 def test_what_cannot_be_scored_is_refused(bundle, shard, tmp_path):

@@ -216,6 +216,53 @@ def test_the_newest_checkpoint_is_the_default(run: Path) -> None:
     assert ENCODER in unpack(path.read_bytes())
 
 
+@pytest.fixture
+def scores(run: Path, tmp_path: Path) -> Path:
+    """As `facemorph-core evaluate --by-group --report` writes them, for the run's newest model."""
+    interval = {"mean": 21.25, "low": 20.5, "high": 22.0}
+    lonely = {"mean": 19.0, "low": None, "high": None}
+    said = {
+        "model": {"name": "x", "networks": open_bundle(bundle_run(run)).manifest.networks},
+        "shard": {"path": "/home/somebody/secret", "sha256": "0" * 64},
+        "split": "val",
+        "images": 9,
+        "psnr": interval,
+        "groups": {
+            "Male": {
+                "yes": {"faces": 8, "people": 2, "scores": {"psnr": interval}},
+                "no": {"faces": 1, "people": 1, "scores": {"psnr": lonely}},
+            }
+        },
+    }
+    (tmp_path / "scores.json").write_text(json.dumps(said))
+    return tmp_path / "scores.json"
+
+
+def test_scores_become_the_figures_of_the_card(run: Path, scores: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("It fails on *hats*.\n")
+    bundle = verify(bundle_run(run, scores=scores, notes=notes))
+    assert bundle.manifest.metrics["psnr"] == {"mean": 21.25, "low": 20.5, "high": 22.0}
+    assert "| psnr | 21.2 [20.5, 22] |" in bundle.card
+    assert "| Male: yes | 8 | 2 | 21.2 [20.5, 22] |" in bundle.card
+    assert "| Male: no | 1 | 1 | 19 |" in bundle.card
+    assert "It fails on *hats*." in bundle.card
+    assert b"secret" not in bundle.path.read_bytes()
+
+
+def test_scores_of_another_model_are_refused(run: Path, scores: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.facemorph"
+    with pytest.raises(ModelError, match="scores are those of another model"):
+        bundle_run(run, round=2, out=out, scores=scores)
+    assert not out.exists()
+    for text in ("{}", "[1]", "no JSON", '{"model": {"networks": "x"}, "shard": 3}'):
+        scores.write_text(text)
+        with pytest.raises(ModelError, match="holds no scores"):
+            bundle_run(run, out=out, scores=scores)
+    with pytest.raises(ModelError, match="cannot be read"):
+        bundle_run(run, out=out, notes=tmp_path / "none.md")
+
+
 def test_a_round_can_be_chosen(run: Path) -> None:
     path = bundle_run(run, round=2)
     assert path == run / "model-round-0002.facemorph"

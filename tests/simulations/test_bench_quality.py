@@ -18,12 +18,12 @@ from PIL import Image
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
+from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
 from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from simulations.bench import quality as bench_quality
 from simulations.bench.__main__ import _rungs
 from simulations.bench.faces import faces_for
-from simulations.bench.groups import brightness, by_group, groups_of, thirds
 from simulations.bench.judge import GREY, Judges, Remembering, Scores, judge, lpips_judge
 from simulations.bench.ladder import BASELINE, Job, Rung, ladder
 from simulations.bench.method import Facts

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.metrics.bootstrap import Interval
+from facemorph_core.metrics.bootstrap import Interval, intervals_json
 from facemorph_core.metrics.evaluation import Columns, FaceSet, intervals
 from facemorph_core.metrics.hull import hull_masks
 
-__all__ = ["ATTRIBUTES", "Group", "Groups", "brightness", "by_group", "groups_of", "thirds"]
+__all__ = [
+    "ATTRIBUTES",
+    "Group",
+    "Groups",
+    "brightness",
+    "by_group",
+    "groups_json",
+    "groups_of",
+    "thirds",
+]
 
 ATTRIBUTES = ("Male", "Young", "Smiling", "Eyeglasses")
 VALUES = {"yes": 1, "no": -1, "unknown": 0}
@@ -64,6 +73,21 @@ def by_group(
             for name, mask in parts.items()
         }
         for trait, parts in groups.items()
+    }
+
+
+def groups_json(columns: Columns, groups: Groups, people: Sequence[str]) -> dict[str, Any]:
+    """`by_group` as JSON: trait -> group -> {"faces", "people", "scores": {name: interval}}."""
+    return {
+        trait: {
+            name: {
+                "faces": group.faces,
+                "people": group.people,
+                "scores": intervals_json(group.intervals),
+            }
+            for name, group in parts.items()
+        }
+        for trait, parts in by_group(columns, groups, people).items()
     }
 
 
