@@ -37,6 +37,7 @@ from facemorph_core.bundle.reference import (
     unpack_reference,
 )
 from facemorph_core.errors import BundleError
+from facemorph_core.latent.fitting import fitted
 from facemorph_core.latent.geometry import Geometry, geometry_of
 
 CHUNK = 16  # images a pass: bounds the memory of a long morph
@@ -60,11 +61,13 @@ class Bundle:
         return geometry_of(self.manifest.geometry, self.manifest.image_size)
 
     def encode(
-        self, pixels: NDArray[np.uint8], landmarks: NDArray[Any] | None = None
+        self, pixels: NDArray[np.uint8], landmarks: NDArray[Any] | None = None, *, fit: int = 0
     ) -> NDArray[np.float32]:
         """Faces in the frame (n, S, S, 3) uint8 -> codes (n, D), for S the bundle's image size.
 
-        ``landmarks`` (n, 68, 2) in the frame may be left out where the geometry is plain.
+        ``landmarks`` (n, 68, 2) in the frame may be left out where the geometry is plain. ``fit``
+        steps then bring each code nearer to its face, see `latent.fitting`: the time of more than
+        a hundred pictures each.
         """
         size = self.manifest.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
@@ -76,7 +79,10 @@ class Bundle:
         if landmarks.shape != (len(pixels), NUM_LANDMARKS, 2):
             raise ValueError(f"landmarks must be (n, {NUM_LANDMARKS}, 2), got {landmarks.shape}")
         seen = self.geometry.see(pixels, landmarks)
-        return self.geometry.join(seen.shape, self._texture_codes(seen.pixels))
+        codes = self._texture_codes(seen.pixels)
+        if fit:
+            codes = fitted(codes, to_model(seen.pixels), seen.areas, self._drawn, steps=fit)
+        return self.geometry.join(seen.shape, codes)
 
     def decode(self, z: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Codes (n, D) -> faces in the frame (n, S, S, 3) uint8."""
@@ -90,9 +96,13 @@ class Bundle:
         return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)
 
     def _textures(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-        """What the decoder draws."""
+        """What the decoder draws, as pixels."""
         values = np.ascontiguousarray(codes, np.float32)
         return self._chunked(lambda part: from_model(self._run(DECODER, part)), values)
+
+    def _drawn(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the decoder draws, in the model's own units."""
+        return self._chunked(lambda part: self._run(DECODER, part), codes)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """All weights under their state-dict names, for training to start from."""

@@ -57,6 +57,10 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="At most so many faces, spread over the split. [default: all]"),
     ] = None,
+    fit: Annotated[
+        int,
+        typer.Option(min=0, help="Steps that fit each code to its face; the encoder alone is 0."),
+    ] = 0,
     by_group: Annotated[
         bool,
         typer.Option("--by-group", help="In JSON, also by the shard's attributes and brightness."),
@@ -93,7 +97,7 @@ def evaluate(
         check_writable(per_image, force=force)
     if report is not None:
         check_report(report, force=force)
-    done = _evaluated(model, shard, split.value, wanted, max_faces)
+    done = _evaluated(model, shard, split.value, wanted, max_faces, fit)
     done = replace(done, by_group=by_group)
     if per_image is not None:
         write_csv(done, per_image, force=force)
@@ -109,7 +113,12 @@ command = evaluate
 
 
 def _evaluated(
-    model: str | None, shard: Path, split: str, wanted: Sequence[Metric], max_faces: int | None
+    model: str | None,
+    shard: Path,
+    split: str,
+    wanted: Sequence[Metric],
+    max_faces: int | None,
+    fit: int,
 ) -> Evaluation:
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.metrics.evaluation import score, spread
@@ -130,14 +139,14 @@ def _evaluated(
         columns = score(
             opened,
             rows,
-            lambda faces, landmarks: bundle.decode(bundle.encode(faces, landmarks)),
+            lambda faces, landmarks: bundle.decode(bundle.encode(faces, landmarks, fit=fit)),
             judges,
             progress=progress,
         )
     other_photos = columns.get("identity.different_photo")
     if other_photos is not None and all(math.isnan(value) for value in other_photos):
         unavailable["identity.different_photo"] = "nobody has two photos in this split"
-    return Evaluation(bundle, opened, split, rows, columns, unavailable)
+    return Evaluation(bundle, opened, split, rows, columns, unavailable, fit)
 
 
 def _judges(

@@ -26,6 +26,9 @@ def command(
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Frames, both ends included.")] = 21,
     path: Annotated[Kind, typer.Option(help="Straight line or great circle.")] = "lerp",
+    fit: Annotated[
+        int, typer.Option(min=0, help="Steps that bring both ends nearer to their photos, slowly.")
+    ] = 0,
     face: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +73,7 @@ def command(
 
     from facemorph_core.morphing.engine import morph
 
-    sequence = morph(photo_a, photo_b, steps=steps, model=bundle, path=path, face=choices)
+    sequence = morph(photo_a, photo_b, steps=steps, model=bundle, path=path, face=choices, fit=fit)
     written = [sequence.save(each, fps=fps, size=size, force=force) for each in outputs]
     if as_json:
         facts = _facts(bundle, [file for files in written for file in files])

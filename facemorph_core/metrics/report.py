@@ -40,6 +40,8 @@ class Evaluation:
     rows: NDArray[np.int64]
     columns: Columns
     unavailable: Mapping[str, str]
+    fit: int = 0
+    """Steps that fitted each code to its face."""
     by_group: bool = False
     """Whether the scores are also wanted by attribute and brightness."""
 
@@ -64,6 +66,7 @@ def to_json(done: Evaluation) -> dict[str, Any]:
         },
         "shard": {"path": str(done.shard.path), "sha256": done.shard.digest()},
         "split": done.split,
+        "fit": done.fit,
         "images": len(done.rows),
         "people": len(set(done.people)),
         "interval": INTERVAL,
@@ -113,7 +116,9 @@ def write_report(done: Evaluation, folder: Path, *, force: bool) -> None:
     write_csv(done, folder / PER_IMAGE, force=force)
     rows, labels = _for_the_picture(done)
     originals = done.shard.images(rows)
-    made = done.bundle.decode(done.bundle.encode(originals, done.shard.landmarks(rows)))
+    made = done.bundle.decode(
+        done.bundle.encode(originals, done.shard.landmarks(rows), fit=done.fit)
+    )
     sheet = draw_sheet(np.concatenate([originals, made], axis=1), labels=labels)
     with written_whole(folder / PICTURE, force=force) as temporary:
         sheet.save(temporary)

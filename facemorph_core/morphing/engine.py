@@ -78,14 +78,16 @@ def morph(
     model: Bundle | Path | str | None = None,
     path: Kind = "lerp",
     face: FaceChoice | tuple[FaceChoice, FaceChoice] = "largest",
+    fit: int = 0,
     size: int | None = None,
     detector: LandmarkDetector | None = None,
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
 
     ``model`` is a bundle or what `find_model` understands. ``face`` chooses among several faces
-    (a number, 1 being the largest, or "largest", or "only"), for both photos or for each. ``size``
-    scales the frames, pixels a side.
+    (a number, 1 being the largest, or "largest", or "only"), for both photos or for each. ``fit``
+    steps bring the two codes nearer to their faces, see `latent.fitting`. ``size`` scales the
+    frames, pixels a side.
 
     Raises:
         PhotoError: a photo cannot be read or holds no such face.
@@ -98,7 +100,7 @@ def morph(
     choice_a, choice_b = face if isinstance(face, tuple) else (face, face)
     face_a = align_photo(photo_a, detector, face=choice_a, size=side)
     face_b = align_photo(photo_b, detector, face=choice_b, size=side)
-    frames = between(bundle, face_a, face_b, weights, path)
+    frames = between(bundle, face_a, face_b, weights, path, fit=fit)
     return MorphSequence(resized(frames, size), weights, (face_a, face_b))
 
 
@@ -108,11 +110,15 @@ def between(
     face_b: AlignedFace,
     weights: NDArray[np.float64],
     path: Kind = "lerp",
+    *,
+    fit: int = 0,
 ) -> NDArray[np.uint8]:
     """The decoded frames at each alpha of ``weights`` between two aligned faces."""
     faces = (face_a, face_b)
     code_a, code_b = bundle.encode(
-        np.stack([face.pixels for face in faces]), np.stack([face.landmarks for face in faces])
+        np.stack([face.pixels for face in faces]),
+        np.stack([face.landmarks for face in faces]),
+        fit=fit,
     )
     return bundle.decode(latent_path(code_a, code_b, weights, path))
 

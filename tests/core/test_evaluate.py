@@ -178,6 +178,13 @@ def test_a_report_holds_scores_lines_and_a_picture(bundle, shard, tmp_path, metr
         answer(bundle, shard, "--report", folder)
 
 
+def test_fitted_codes_draw_the_faces_better(bundle, shard):
+    alone = answer(bundle, shard, "--metrics", "psnr")
+    fitted = answer(bundle, shard, "--metrics", "psnr", "--fit", 2)
+    assert (alone["fit"], fitted["fit"]) == (0, 2)
+    assert fitted["psnr"]["mean"] > alone["psnr"]["mean"]
+
+
 def test_scores_by_group_make_up_the_whole(bundle, shard):
     said = answer(bundle, shard, "--metrics", "psnr", "--by-group")
     smiling = said["groups"]["Smiling"]
