@@ -9,19 +9,33 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from facemorph_core.latent.fitting import Draw, fitted
 from facemorph_core.latent.geometry import Geometry
 from facemorph_core.models import Autoencoder
 from facemorph_core.training.batches import to_images
 
+AT_ONCE = 32  # pictures: bounds the memory
+
 
 @torch.no_grad()
 def encode(
-    model: Autoencoder, geometry: Geometry, frames: NDArray[np.uint8], landmarks: NDArray[Any]
+    model: Autoencoder,
+    geometry: Geometry,
+    frames: NDArray[np.uint8],
+    landmarks: NDArray[Any],
+    *,
+    fit: int = 0,
 ) -> NDArray[np.float32]:
-    """Codes (n, D) of faces in the frame (n, S, S, 3) with their landmarks (n, 68, 2)."""
+    """Codes (n, D) of faces in the frame (n, S, S, 3) with their landmarks (n, 68, 2).
+
+    ``fit`` steps then bring each code nearer to its face, see `facemorph_core.latent.fitting`.
+    """
     seen = geometry.see(frames, landmarks)
-    texture = model.code(to_images(seen.pixels, device_of(model)))
-    return geometry.join(seen.shape, texture.float().cpu().numpy())
+    images = to_images(seen.pixels, device_of(model))
+    texture = model.code(images).float().cpu().numpy()
+    if fit:
+        texture = fitted(texture, images.cpu().numpy(), seen.areas, drawer(model), steps=fit)
+    return geometry.join(seen.shape, texture)
 
 
 @torch.no_grad()
@@ -32,6 +46,16 @@ def decode(
     shape, texture = geometry.split(codes)
     values = torch.from_numpy(np.ascontiguousarray(texture, np.float32)).to(device_of(model))
     return geometry.show(to_pixels(model.decode(values)), shape)
+
+
+def drawer(model: Autoencoder) -> Draw:
+    """What the decoder draws of texture codes (n, D), some at a time: (n, 3, S, S) in [-1, 1]."""
+
+    def draw(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        parts = torch.split(torch.from_numpy(codes).to(device_of(model)), AT_ONCE)
+        return torch.cat([model.decode(part) for part in parts]).cpu().numpy()
+
+    return torch.no_grad()(draw)
 
 
 def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:

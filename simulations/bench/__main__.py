@@ -63,7 +63,7 @@ def quality(
     """How good faces come back out of 128 numbers, from an untrained code to a VAE-GAN.
 
     A run that was interrupted goes on; a row that is there is not made again. Rows: dct-128,
-    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-plain, vaegan.
+    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-fitted, vae-plain, vaegan.
 
     Examples:
         python -m simulations.bench quality --data ~/data/celeba --quick --rows dct-128,pca-128

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def ladder(*, seed: int) -> list[Rung]:
         ),
         _ours("ae", "AE, mean shape", _config("quality_ae", seed=seed)),
         _ours("vae", "VAE, mean shape", vae),
+        Rung("vae-fitted", "VAE, mean shape, codes fitted", partial(_fitted, vae), digest(vae)),
         _ours("vae-plain", "VAE, plain frame", _config("quality_plain", seed=seed)),
         _ours("vaegan", "VAE-GAN, mean shape", _config("quality_vaegan", seed=seed)),
     ]
@@ -107,6 +108,14 @@ def _ours(name: str, label: str, config: RunConfig) -> Rung:
 
 def _train_ours(config: RunConfig, job: Job) -> Method:
     return train_for(config, job.faces, budget=job.budget, out=job.folder, progress=job.on_clock)
+
+
+def _fitted(config: RunConfig, job: Job) -> Method:
+    """The model of the row "vae", its codes fitted by one step."""
+    folder = job.folder.with_name("vae")
+    trained = train_for(config, job.faces, budget=job.budget, out=folder, progress=job.on_clock)
+    facts = replace(trained.facts, note=f"{trained.facts.note}; one Gauss-Newton step a face")
+    return replace(trained, facts=facts, fit=1)
 
 
 def _config(name: str, *, seed: int) -> RunConfig:

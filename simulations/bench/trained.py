@@ -58,11 +58,13 @@ class Ours:
     texture_prior: Gaussian | None = None
     """Of the numbers that the networks make; None is N(0, I). The shape's are N(0, I) always:
     their basis is whitened."""
+    fit: int = 0
+    """Steps that fit each code to its face."""
 
     def encode(
         self, pixels: NDArray[np.uint8], landmarks: NDArray[np.floating[Any]]
     ) -> NDArray[np.float32]:
-        return encode(self.model, self.geometry, pixels, landmarks)
+        return encode(self.model, self.geometry, pixels, landmarks, fit=self.fit)
 
     def decode(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         return decode(self.model, self.geometry, codes)

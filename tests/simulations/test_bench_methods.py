@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
 from facemorph_core.config.schema import LossConfig, RunConfig
 from facemorph_core.errors import ConfigError, OutputError, TrainingDiverged
 from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.metrics.psnr import psnr
 from facemorph_core.models import count_parameters
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from facemorph_core.training.trainer import Moment
@@ -398,6 +400,17 @@ def test_what_was_not_saved_is_done_again_and_its_clock_is_not_lost(shard, tmp_p
     assert not (tmp_path / "run" / "state.json").exists()
     ours = train_for(config, shard, **options)
     assert (ours.facts.seconds, ours.facts.images_seen) == (4.0, 12 + 5)
+
+
+def test_fitted_codes_are_of_the_same_model_and_draw_better(shard, tmp_path, ticking):
+    alone = train_for(small_config(), shard, budget=3.0, out=tmp_path / "run")
+    fitted = replace(alone, fit=1)
+    rows = shard.rows("val")
+    faces, landmarks = shard.images(rows), shard.landmarks(rows)
+    before, after = (
+        psnr(faces, ours.decode(ours.encode(faces, landmarks))).mean() for ours in (alone, fitted)
+    )
+    assert after > before
 
 
 def test_a_finished_run_is_loaded_and_holds_the_model_alone(shard, tmp_path, ticking):

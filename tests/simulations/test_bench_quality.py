@@ -430,7 +430,7 @@ def test_the_ladder_is_what_the_help_says():
     names = [rung.name for rung in ladder(seed=0)]
     assert names == [
         *("dct-128", BASELINE, "shape24+pca104", "textbook-vae"),
-        *("ae", "vae", "vae-plain", "vaegan"),
+        *("ae", "vae", "vae-fitted", "vae-plain", "vaegan"),
     ]
     assert [rung.name for rung in _rungs("vae, dct-128", seed=0)] == ["dct-128", "vae"]
     recipes = [rung.recipe for rung in ladder(seed=0)[3:]]
