@@ -125,7 +125,7 @@ def _privacy(privacy: Mapping[str, JsonValue] | str) -> str:
 
 
 def _table(values: Mapping[str, JsonValue]) -> str:
-    rows = [f"| {key} | {_cell(value)} |" for key, value in flat(values)]
+    rows = [_row([key, _cell(value)]) for key, value in flat(values)]
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,8 +96,7 @@ def evaluate(
         check_writable(per_image, force=force)
     if report is not None:
         check_report(report, force=force)
-    done = _evaluated(model, shard, split.value, wanted, max_faces, fit)
-    done = replace(done, by_group=by_group)
+    done = _evaluated(model, shard, split.value, wanted, max_faces, fit=fit, by_group=by_group)
     if per_image is not None:
         write_csv(done, per_image, force=force)
     if report is not None:
@@ -118,7 +116,9 @@ def _evaluated(
     split: str,
     wanted: Sequence[Metric],
     max_faces: int | None,
+    *,
     fit: int,
+    by_group: bool,
 ) -> Evaluation:
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.metrics.evaluation import score, spread
@@ -146,7 +146,7 @@ def _evaluated(
     other_photos = columns.get("identity.different_photo")
     if other_photos is not None and all(math.isnan(value) for value in other_photos):
         unavailable["identity.different_photo"] = "nobody has two photos in this split"
-    return Evaluation(bundle, opened, split, rows, columns, unavailable, fit)
+    return Evaluation(bundle, opened, split, rows, columns, unavailable, fit, by_group)
 
 
 def _judges(

@@ -81,7 +81,7 @@ def bundle_run(
         config=config.model_dump(mode="json"),
         training=facts.training,
         metrics=facts.metrics if measured is None else measured,
-        scored=None if measured is None else str(measured["model"]["networks"]),
+        scored=None if measured is None else measured["model"]["networks"],
         card_notes=said,
         privacy=None if config.privacy is None else _privacy(config.privacy, facts.epsilon),
     )
@@ -95,7 +95,9 @@ def read_scores(path: Path) -> dict[str, Any]:
     """
     try:
         scores: dict[str, Any] = json.loads(_read(path))
-        scores["model"]["networks"], scores["shard"].pop("path")
+        if not isinstance(scores["model"]["networks"], str):
+            raise ValueError("model.networks is no digest")
+        del scores["shard"]["path"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} holds no scores: {error}",

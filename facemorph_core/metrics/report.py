@@ -55,6 +55,11 @@ class Evaluation:
         """Each score over all faces."""
         return intervals(self.columns, self.people)
 
+    @cached_property
+    def groups(self) -> dict[str, Any]:
+        """Each score by attribute and brightness, as JSON."""
+        return groups_json(self.columns, groups_of(self.shard, self.rows), self.people)
+
 
 def to_json(done: Evaluation) -> dict[str, Any]:
     """The scores nested by metric, with what they were measured on; what is no number is null."""
@@ -76,8 +81,7 @@ def to_json(done: Evaluation) -> dict[str, Any]:
         place = answer.setdefault(metric, {}) if part else answer
         place[part or metric] = interval
     if done.by_group:
-        groups = groups_of(done.shard, done.rows)
-        answer["groups"] = groups_json(done.columns, groups, done.people)
+        answer["groups"] = done.groups
     return answer | {"unavailable": dict(done.unavailable)}
 
 

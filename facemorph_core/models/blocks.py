@@ -2,8 +2,9 @@ r"""The residual encoder and decoder that all kinds of autoencoder share.
 
 A space-to-depth stem takes (3, S, S) to (48, S/4, S/4); four stages of ``width`` x (1, 2, 4, 8)
 channels lead to S/32; the decoder mirrors them. Nothing mixes the images of a batch: the only
-normalisation is GroupNorm, once a block: on a CPU it costs as much as a convolution. Residual
-branches start at zero and what is last in the decoder near it, so that training starts smooth.
+normalisation is GroupNorm, once a block: on a CPU it costs nearly as much as a convolution.
+Residual branches start at zero and what is last in the decoder near it, so that training starts
+smooth.
 
 References:
     | Fixup Initialization (Zhang et al., 2019), https://arxiv.org/abs/1901.09321

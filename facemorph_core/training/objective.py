@@ -84,7 +84,7 @@ def reconstruction_terms(
     if nets.perceptual is not None:
         terms["perceptual"] = nets.perceptual(made.images, seen.images, crops)
     if nets.identity is not None and seen.places is not None:
-        terms["identity"] = _of_the_first(nets.identity, made.images, seen)
+        terms["identity"] = _of_the_first(nets.identity, made.images, seen.images, seen.places)
     if "kl" in names and made.posterior is not None:
         terms["kl"] = losses.kl(made.posterior)
     if "latent_l2" in names:
@@ -93,12 +93,14 @@ def reconstruction_terms(
 
 
 def _of_the_first(
-    net: IdentityDistance, made: Float[Tensor, "b 3 s s"], seen: Batch
+    net: IdentityDistance,
+    made: Float[Tensor, "b 3 s s"],
+    real: Float[Tensor, "b 3 s s"],
+    places: Float[Tensor, "k 112 112 2"],
 ) -> Float[Tensor, " b"]:
     """The distance of the images that are looked at, 0 for the others, with the mean of all."""
-    assert seen.places is not None
-    count, looked_at = len(made), len(seen.places)
-    found = net(made[:looked_at], seen.images[:looked_at], seen.places)
+    count, looked_at = len(made), len(places)
+    found = net(made[:looked_at], real[:looked_at], places)
     return torch.cat([found * (count / looked_at), found.new_zeros(count - looked_at)])
 
 

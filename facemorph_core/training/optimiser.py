@@ -41,8 +41,7 @@ class Optimiser:
     def set_rate(self, rate: float) -> None:
         """The step size of all weights from now on."""
         for optimiser, _ in self.parts:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            set_rate(optimiser, rate)
 
     def step(self) -> None:
         """One step along the gradients that the module's parameters hold."""
@@ -90,6 +89,12 @@ def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig) -> torch.opti
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """The step size of all its weights from now on."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def flattened(weight: Tensor) -> Tensor:

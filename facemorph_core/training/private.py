@@ -45,7 +45,7 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
-from facemorph_core.training.optimiser import adam
+from facemorph_core.training.optimiser import adam, set_rate
 from facemorph_core.training.schedule import learning_rate, share_at
 from facemorph_core.training.trainer import (
     Moment,
@@ -228,8 +228,7 @@ class _PrivateTrainer:
         if self.proximal_mu:
             add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
         inner = self.optimiser.original_optimizer
-        for group in inner.param_groups:
-            group["lr"] = learning_rate(self.config.training, at.share)
+        set_rate(inner, learning_rate(self.config.training, at.share))
         inner.step()
         if self.ema is not None:
             self.ema.update(self.model)

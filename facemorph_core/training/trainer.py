@@ -29,7 +29,7 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
-from facemorph_core.training.optimiser import Optimiser
+from facemorph_core.training.optimiser import Optimiser, set_rate
 from facemorph_core.training.schedule import learning_rate
 from facemorph_core.training.streams import derive_seed, stream
 
@@ -203,7 +203,7 @@ class Trainer:
         samples: Tensor,
         at: Moment,
     ) -> float:
-        _set_learning_rate(adversary.optimiser, learning_rate(self.config.training, at.share))
+        set_rate(adversary.optimiser, learning_rate(self.config.training, at.share))
         with self.compute.autocast():
             term = adversary.judges(real, reconstructions, samples).mean()
         value = float(term.detach())
@@ -235,11 +235,6 @@ def check_finite_weights(weights: Mapping[str, Tensor], *, after: str) -> None:
             raise TrainingDiverged(
                 f"the weight {name} is no longer a finite number after {after}", hint=ADVICE
             )
-
-
-def _set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 def _check_finite(values: Mapping[str, float], at: Moment) -> None:

@@ -139,11 +139,15 @@ def learn(
 ) -> None:
     """Step on the training faces from wherever ``run`` stands until its budget is spent.
 
+    ``learner`` is a new one; it takes up what ``run`` has kept.
+
     Schedules follow the clock: the share of the run that is done is that of the budget.
 
     Raises:
         TrainingDiverged: the last checkpoint is intact.
     """
+    if tensors := run.learner_tensors():
+        learner.restore(tensors)
     budget, saved = run.budget, perf_counter()
     batches = _batches(
         train_rows(faces, config.model.image_size),

@@ -34,12 +34,7 @@ from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Posterior, Reconstruction, count_parameters
 from facemorph_core.models.vae import LOG_VAR_RANGE
 from facemorph_core.training.batches import Faces, load_batch, mirrored, to_images
-from facemorph_core.training.checkpoint import (
-    optimiser_tensors,
-    prefixed,
-    restore_optimiser,
-    under,
-)
+from facemorph_core.training.checkpoint import prefixed, under
 from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.objective import (
     load_feature_nets,
@@ -47,7 +42,7 @@ from facemorph_core.training.objective import (
     total,
     weights_at,
 )
-from facemorph_core.training.optimiser import adam
+from facemorph_core.training.optimiser import Optimiser
 from facemorph_core.training.reconstruct import device_of, to_pixels
 from facemorph_core.training.trainer import Moment, check_finite_weights
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
@@ -110,7 +105,7 @@ class TextbookTrainer:
             config.model.image_size, config.model.latent_dim, seed=config.seed
         )
         self.model = model.to(self.device).train()
-        self.optimiser = adam(self.model.parameters(), config.training)
+        self.optimiser = Optimiser(self.model, config.training)
         self.nets = load_feature_nets(config, self.device)
 
     def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
@@ -129,7 +124,7 @@ class TextbookTrainer:
         loss = total(terms, weights).mean()
         if not bool(loss.isfinite()):
             raise TrainingDiverged(f"the loss is no longer a finite number at {at}")
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimiser.step()
         means = {name: float(term.detach().mean()) for name, term in terms.items()}
@@ -140,7 +135,7 @@ class TextbookTrainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, BatchNorm's running moments, and the optimiser."""
-        state = optimiser_tensors(self.optimiser, dict(self.model.named_parameters()))
+        state = self.optimiser.tensors()
         return prefixed("model", self.model.state_dict()) | prefixed("optimiser", state)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -148,9 +143,7 @@ class TextbookTrainer:
             self.model.load_state_dict(under("model", tensors))
         except RuntimeError as error:
             raise ModelError("the checkpoint is not the textbook model's") from error
-        restore_optimiser(
-            self.optimiser, dict(self.model.named_parameters()), under("optimiser", tensors)
-        )
+        self.optimiser.restore(under("optimiser", tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +208,6 @@ def train_textbook(
     run = ClockRun.opened(out, config, budget=budget)
     if not run.state.is_done:
         trainer = TextbookTrainer(config)
-        if tensors := run.learner_tensors():
-            trainer.restore(tensors)
         learn(trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds)
         run.finish(trainer.model.state_dict())
     return _finished(config, run)

@@ -100,7 +100,8 @@ def train_for(
     geometry = geometry_of(config.model.geometry, config.model.image_size)
     with cpu_threads(config.training.threads):
         if not run.state.is_done:
-            trainer = _trainer(config, run)
+            model = build_model(config.model, seed=config.seed)
+            trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
             learn(
                 trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds
             )
@@ -119,15 +120,6 @@ def fitted_gaussian(codes: NDArray[np.float32]) -> Gaussian:
     variances, axes = np.linalg.eigh(covariance)
     factor = np.sqrt(variances.clip(min=0))[:, None] * axes.T
     return Gaussian(codes.mean(axis=0), factor.astype(np.float32))
-
-
-def _trainer(config: RunConfig, run: ClockRun) -> Trainer:
-    """The trainer where ``run`` stands."""
-    model = build_model(config.model, seed=config.seed)
-    trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-    if tensors := run.learner_tensors():
-        trainer.restore(tensors)
-    return trainer
 
 
 def _finished(config: RunConfig, geometry: Geometry, run: ClockRun) -> Ours:
