@@ -163,6 +163,11 @@ class TrainingConfig(Section):
     """Decay of the running mean of the weights that is evaluated and released; 0 is off."""
     mirror: bool = True
     """Show a face mirrored every other time."""
+    surroundings: Fraction = 0.0
+    """Share of faces that are shown with hair and background of another photo of the batch. Not
+    under differential privacy: no photo's gradient may depend on another photo."""
+    light: Fraction = 0.0
+    """Most that brightness and contrast of a photo are changed by, each time it is shown."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """auto: bfloat16 autocast where the device computes it natively, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -380,8 +385,8 @@ class RunConfig(Section):
     """auto: go on with an interrupted run of the same config; never: start anew in a fresh
     directory; must: refuse to start from nothing."""
     start: str = ""
-    """The model to start from: a bundle, a run or hub://HOST:PORT/NAME@VERSION; empty is from
-    nothing."""
+    """The model to start from: a bundle, a run, hub://HOST:PORT/NAME@VERSION, or starter, the one
+    that comes with facemorph_core; empty is from nothing."""
     data: DataConfig = DataConfig()
     """Faces of a simulation or of central training."""
     model: ModelConfig = VAEConfig()
@@ -417,6 +422,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"privacy with training.optimiser '{self.training.optimiser}' is refused: "
                 "orthogonal steps raise the noise of DP-SGD to the size of the signal; use 'adam'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _private_photos_stay_apart(self) -> RunConfig:
+        if self.privacy is not None and self.training.surroundings > 0:
+            raise ValueError(
+                "privacy with training.surroundings is refused: each photo would show a part of "
+                "another one, which DP-SGD does not count; set it to 0"
             )
         return self
 

@@ -104,21 +104,3 @@ def load_batch(
     weights = seen.areas * (1 + face * np.asarray(inside, np.float32))
     weights /= weights.mean(axis=(1, 2), keepdims=True)
     return Batch(images, torch.from_numpy(weights).to(device)[:, None], places)
-
-
-def mirrored(batch: Batch, generator: torch.Generator) -> Batch:
-    """Each image left-right mirrored with probability one half, what belongs to it with it.
-
-    The identity net sees the same face either way.
-    """
-    images, weights, places = batch
-    flip = (torch.rand(len(images), generator=generator) < 0.5)[:, None, None, None]
-    flip = flip.to(images.device)
-    turned = torch.where(flip, images.flip(3), images)
-    if isinstance(weights, Tensor):
-        weights = torch.where(flip, weights.flip(3), weights)
-    if places is not None:
-        x, y = places.unbind(-1)
-        x = torch.where(flip[: len(places), 0], images.shape[-1] - 1 - x, x)
-        places = torch.stack([x, y], dim=-1)
-    return Batch(turned, weights, places)

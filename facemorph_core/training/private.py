@@ -35,7 +35,8 @@ from facemorph_core.models import Autoencoder, Reconstruction
 from facemorph_core.models.convolution import as_library_layers
 from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
 from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
-from facemorph_core.training.batches import Faces, load_batch, mirrored, train_rows
+from facemorph_core.training.augment import augmented
+from facemorph_core.training.batches import Faces, load_batch, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.ema import Ema
 from facemorph_core.training.local import OnStep, TrainedRound, at_rest
@@ -73,9 +74,9 @@ def train_privately(
     """Train ``model`` in place on the shard's "train" split under ``config.privacy``.
 
     Always float32. ``training.grad_clip`` is not used: each photo's gradient is clipped
-    instead. ``seed`` decides mirrored faces and posterior draws. ``on_step`` sees losses that
-    DP does not cover: for the site's own screen only. ``draws`` is for tests: what
-    anybody could repeat protects nothing.
+    instead. ``seed`` decides how faces are changed and posterior draws. ``on_step`` sees
+    losses that DP does not cover: for the site's own screen only. ``draws`` is for tests:
+    what anybody could repeat protects nothing.
 
     Returns:
         The metrics "epsilon" (of the whole ledger), "delta", "steps" and "seconds".
@@ -203,8 +204,7 @@ class _PrivateTrainer:
     ) -> dict[str, float]:
         """Leaves one gradient per photo in ``grad_sample`` of each parameter."""
         batch = load_batch(faces, rows, self.config, self.device)
-        if self.config.training.mirror:
-            batch = mirrored(batch, at.stream(self.seed, f"mirror-{part}"))
+        batch = augmented(batch, self.config.training, at.stream(self.seed, f"augment-{part}"))
         # Opacus unfolds a convolution's input by strides and silently takes the wrong numbers
         # from images whose channels lie last in memory.
         images = batch.images.contiguous()

@@ -17,7 +17,8 @@ from torch import Tensor
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Autoencoder, Reconstruction
-from facemorph_core.training.batches import Faces, load_batch, mirrored
+from facemorph_core.training.augment import augmented
+from facemorph_core.training.batches import Faces, load_batch
 from facemorph_core.training.checkpoint import prefixed, under
 from facemorph_core.training.compute import Compute
 from facemorph_core.training.discriminator import DiscriminatorState
@@ -113,8 +114,7 @@ class Trainer:
         """
         watched = self.config.loss.identity_faces
         batch = load_batch(faces, rows, self.config, self.compute.device, watched=watched)
-        if self.config.training.mirror:
-            batch = mirrored(batch, at.stream(self.seed, "mirror"))
+        batch = augmented(batch, self.config.training, at.stream(self.seed, "augment"))
         images = batch.images
         self.optimiser.set_rate(learning_rate(self.config.training, at.share))
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)

@@ -33,7 +33,8 @@ from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig, 
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Posterior, Reconstruction, count_parameters
 from facemorph_core.models.vae import LOG_VAR_RANGE
-from facemorph_core.training.batches import Faces, load_batch, mirrored, to_images
+from facemorph_core.training.augment import augmented
+from facemorph_core.training.batches import Faces, load_batch, to_images
 from facemorph_core.training.checkpoint import prefixed, under
 from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.objective import (
@@ -116,7 +117,7 @@ class TextbookTrainer:
         """
         config = self.config
         batch = load_batch(faces, rows, config, self.device)
-        batch = mirrored(batch, at.stream(config.seed, "mirror"))
+        batch = augmented(batch, config.training, at.stream(config.seed, "augment"))
         made = self.model(batch.images, at.stream(config.seed, "posterior"))
         crops = at.stream(config.seed, "crop")
         terms = reconstruction_terms(made, batch, config, nets=self.nets, crops=crops)

@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
-from facemorph_core.identity_loss import IdentityDistance, on_unit_square
+from facemorph_core.identity_loss import IdentityDistance
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, Reconstruction, build_model
 from facemorph_core.training import compute
-from facemorph_core.training.batches import Batch, epoch_batches, mirrored, to_images
+from facemorph_core.training.batches import Batch, epoch_batches, to_images
 from facemorph_core.training.checkpoint import optimiser_tensors, restore_optimiser
 from facemorph_core.training.compute import Compute, choose_compute, cpu_threads
 from facemorph_core.training.ema import Ema
@@ -368,28 +367,6 @@ def test_pixels_become_numbers_from_minus_one_to_one_and_back():
     assert (images.min(), images.max()) == (-1, 1)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert np.array_equal(to_pixels(images), pixels)
-
-
-def test_a_face_is_mirrored_left_to_right_about_every_other_time():
-    images = torch.arange(4.0).expand(1000, 3, 4, 4)
-    turned, weights, _ = mirrored(Batch(images, images[:, :1]), stream(0, "mirror"))
-    flipped = turned[:, 0, 0, 0] == 3
-    assert 400 < int(flipped.sum()) < 600
-    assert torch.equal(turned[~flipped], images[~flipped])
-    assert torch.equal(weights, turned[:, :1])
-    assert mirrored(Batch(images, 1.0), stream(0, "mirror")).weights == 1.0
-
-
-def test_the_identity_net_sees_a_mirrored_face_as_it_was():
-    size = 128
-    images = torch.rand(40, 3, size, size, generator=stream(0, "images"))
-    places = torch.rand(8, 5, 5, 2, generator=stream(0, "places")) * (size - 1)
-    turned, _, there = mirrored(Batch(images, 1.0, places), stream(0, "mirror"))
-    assert there is not None
-    assert not torch.equal(turned, images)
-    before = F.grid_sample(images[:8], on_unit_square(places, size), align_corners=False)
-    after = F.grid_sample(turned[:8], on_unit_square(there, size), align_corners=False)
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-3)
 
 
 class Distances(IdentityDistance):
