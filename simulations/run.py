@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from facemorph_core.bundle.locate import is_file
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.rundir import read_metrics
@@ -285,6 +286,8 @@ def _tool(name: str) -> str:
 def with_absolute_paths(config: RunConfig, overrides: Sequence[str]) -> list[str]:
     """``overrides`` that name folders as they are seen from here: Flower works elsewhere."""
     paths = {"data.path": config.data.path, "evaluation.shard": config.evaluation.shard}
+    if is_file(config.start):
+        paths["start"] = config.start
     named = [f"{key}={json.dumps(str(expanded(path)))}" for key, path in paths.items() if path]
     return [*overrides, *named]
 

@@ -10,25 +10,32 @@ from facemorph_core.errors import ModelError
 SUFFIX = ".facemorph"
 RUN_BUNDLE = f"model{SUFFIX}"
 VARIABLE = "FACEMORPH_MODEL"
+STARTER = "starter"
+"""What the model that comes with this package is called."""
 HUBS = ("hub://", "hub+insecure://")
 
+_ASSETS = Path(__file__).parent.parent / "assets"
+
 _WAYS = (
-    "`make demo` trains one, `--model hub://HOST:PORT/NAME@latest` fetches one, "
+    f"`{STARTER}` is the one that comes with this package, `make demo` trains one, "
+    "`--model hub://HOST:PORT/NAME@latest` fetches one, "
     f"`facemorph-core bundle RUN` makes one of a run; name it with --model or ${VARIABLE}"
 )
 
 
 def find_model(ref: str | Path | None = None) -> Path:
-    """The bundle that ``ref`` means: a file, a run directory, or ``hub://host:port/name@version``.
+    """The bundle that ``ref`` means: a file, a run directory, ``hub://host:port/name@version``.
 
-    Without ``ref`` it is what $FACEMORPH_MODEL says, or else the newest in the cache.
+    "starter" is the one that comes with this package (a file of that name is "./starter"). It is
+    also what is meant without ``ref``, unless $FACEMORPH_MODEL names another.
 
     Raises:
         ModelError: there is none, with the ways to get one.
     """
     if ref is None:
-        said = os.environ.get(VARIABLE)
-        return find_model(said) if said else _newest_in_cache()
+        ref = os.environ.get(VARIABLE) or STARTER
+    if ref == STARTER:
+        return _ASSETS / f"{STARTER}{SUFFIX}"
     if str(ref).startswith(HUBS):
         from facemorph_core import hub
 
@@ -39,6 +46,11 @@ def find_model(ref: str | Path | None = None) -> Path:
     if not path.is_file():
         raise ModelError(f"there is no model {ref}", hint=_WAYS)
     return path
+
+
+def is_file(ref: str) -> bool:
+    """Whether ``ref`` names something on this machine's disk, there or not."""
+    return ref not in ("", STARTER) and not ref.startswith(HUBS)
 
 
 def models_dir() -> Path:
@@ -57,11 +69,3 @@ def _of_run(folder: Path) -> Path:
             f"the run {folder} has no {RUN_BUNDLE} yet", hint=f"facemorph-core bundle {folder}"
         )
     raise ModelError(f"{folder} is neither a bundle nor a run directory", hint=_WAYS)
-
-
-def _newest_in_cache() -> Path:
-    folder = models_dir()
-    found = sorted(folder.rglob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ModelError("no model was named and there is none in the cache", hint=_WAYS)
-    return found[-1]

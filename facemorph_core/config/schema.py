@@ -110,7 +110,10 @@ class LossConfig(Section):
     face: NonNegative = 0.0
     """What a pixel inside the face weighs more than one outside in l1 and squared; 0 is alike."""
     perceptual: NonNegative = 0.0
-    """Distance of VGG16 features (Johnson et al., 2016)."""
+    """Distance of VGG16 features."""
+    perceptual_distance: Literal["features", "lpips"] = "features"
+    """features: mean absolute difference of three stages (Johnson et al., 2016); lpips: all five
+    stages as LPIPS weighs them (Zhang et al., 2018), nearer to what people see."""
     perceptual_crop: Annotated[int, Field(ge=32)] = 64
     """Side of the random crop that VGG16 sees, pixels; the image size or more means all of it."""
     identity: NonNegative = 0.0

@@ -4,7 +4,7 @@ Convention:
     images are (B, 3, H, W) floats in [-1, 1], RGB, at least 31 px; the distance is one number
     per pair, 0 for identical images. AlexNet's convolutions are torchvision's
     (`facemorph_core.weights`, "alexnet"), the linear heads those that the authors fitted to
-    human judgements, from the installed package `lpips`, which is not imported.
+    human judgements (`facemorph_core.lpips_heads`).
 
 References:
     | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
@@ -13,11 +13,7 @@ References:
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facemorph_core import weights
-from facemorph_core.errors import MissingExtra, WeightsUnavailable
+from facemorph_core.lpips_heads import load_heads
 
 __all__ = ["LPIPS", "load_lpips", "lpips"]
 
 LAYERS = (0, 3, 6, 8, 10)  # the convolutions of torchvision's AlexNet.features
-HEADS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 EPSILON = 1e-10  # of the authors, beside a feature vector's length
 BATCH = 32  # pairs at a time: bounds the memory
 
@@ -45,15 +40,15 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, features: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+    def __init__(self, features: Mapping[str, Tensor], heads: Sequence[Tensor]) -> None:
         super().__init__()
         # ImageNet's mean and deviation in [-1, 1], rounded as the authors did
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
-        for stage, layer in enumerate(LAYERS):
+        for stage, (layer, head) in enumerate(zip(LAYERS, heads, strict=True)):
             self.register_buffer(f"kernel{stage}", features[f"features.{layer}.weight"])
             self.register_buffer(f"bias{stage}", features[f"features.{layer}.bias"])
-            self.register_buffer(f"head{stage}", heads[f"lin{stage}.model.1.weight"])
+            self.register_buffer(f"head{stage}", head)
 
     def forward(
         self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
@@ -91,24 +86,7 @@ def load_lpips() -> LPIPS:
         WeightsUnavailable: AlexNet is not in the cache, or a file has another hash.
         MissingExtra: the package `lpips` with the heads is not installed.
     """
-    features = load_file(weights.find("alexnet"))
-    data = heads_file().read_bytes()
-    if hashlib.sha256(data).hexdigest() != HEADS_SHA256:
-        raise WeightsUnavailable(
-            f"{heads_file()} is not the file of LPIPS 0.1", hint="pip install lpips==0.1.4"
-        )
-    heads = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return LPIPS(features, heads)
-
-
-def heads_file() -> Path:
-    """The linear heads in the installed package `lpips`."""
-    spec = find_spec("lpips")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "weights" / "v0.1" / "alex.pth"
-        if path.is_file():
-            return path
-    raise MissingExtra("train", needed_for="LPIPS")
+    return LPIPS(load_file(weights.find("alexnet")), load_heads("alex"))
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 from facemorph_core import losses
 from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
 from facemorph_core.identity_loss import IdentityDistance
+from facemorph_core.lpips_heads import load_heads
 from facemorph_core.models import Reconstruction
 from facemorph_core.perceptual import VGGPerceptual
 from facemorph_core.training.batches import Batch
@@ -120,7 +121,8 @@ def load_feature_nets(config: RunConfig, device: torch.device) -> FeatureNets:
 
     loss, perceptual, identity = config.loss, None, None
     if loss.perceptual:
-        perceptual = VGGPerceptual(find("vgg16"), loss.perceptual_crop).to(device)
+        heads = load_heads("vgg") if loss.perceptual_distance == "lpips" else ()
+        perceptual = VGGPerceptual(find("vgg16"), loss.perceptual_crop, heads).to(device)
     if loss.identity:
         identity = IdentityDistance(find("mobilefacenet")).to(device)
     return FeatureNets(perceptual, identity)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from facemorph_core import weights
-from facemorph_core.deep_metrics.lpips import HEADS_SHA256, LAYERS, LPIPS, heads_file, load_lpips
+from facemorph_core.deep_metrics.lpips import LAYERS, LPIPS, load_lpips
 from facemorph_core.deep_metrics.lpips import lpips as distances
 from facemorph_core.errors import MissingExtra, WeightsUnavailable
+from facemorph_core.lpips_heads import HEADS_SHA256, heads_file, load_heads
 
 SHAPES = ((64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3))
 
@@ -27,8 +28,8 @@ def features() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def heads() -> dict[str, torch.Tensor]:
-    return torch.load(heads_file(), map_location="cpu", weights_only=True)
+def heads() -> list[torch.Tensor]:
+    return load_heads("alex")
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +84,16 @@ def test_nothing_of_it_is_trained(metric):
     assert list(metric.parameters()) == []
 
 
-def test_the_heads_are_the_published_ones_and_not_negative(heads):
-    assert hashlib.sha256(heads_file().read_bytes()).hexdigest() == HEADS_SHA256
-    assert all((head >= 0).all() for head in heads.values())
+@pytest.mark.parametrize(
+    ("network", "widths"),
+    [("alex", [64, 192, 384, 256, 256]), ("vgg", [64, 128, 256, 512, 512])],
+)
+def test_the_heads_are_the_published_ones_and_not_negative(network, widths):
+    digest = hashlib.sha256(heads_file(network).read_bytes()).hexdigest()
+    assert digest == HEADS_SHA256[network]
+    heads = load_heads(network)
+    assert [head.shape for head in heads] == [(1, width, 1, 1) for width in widths]
+    assert all((head >= 0).all() for head in heads)
 
 
 def test_weights_that_are_absent_come_with_the_command(monkeypatch, tmp_path):
@@ -103,22 +111,20 @@ def test_other_heads_are_refused(monkeypatch, tmp_path, features):
     monkeypatch.setattr(
         "facemorph_core.weights.find", lambda name: tmp_path / f"{name}.safetensors"
     )
-    monkeypatch.setattr(
-        "facemorph_core.deep_metrics.lpips.heads_file", lambda: tmp_path / "alex.pth"
-    )
+    monkeypatch.setattr("facemorph_core.lpips_heads.heads_file", lambda _: tmp_path / "alex.pth")
     with pytest.raises(WeightsUnavailable, match=r"not the file of LPIPS 0\.1"):
         load_lpips()
 
 
 def test_a_missing_package_is_a_missing_extra(monkeypatch):
-    monkeypatch.setattr("facemorph_core.deep_metrics.lpips.find_spec", lambda name: None)
+    monkeypatch.setattr("facemorph_core.lpips_heads.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="LPIPS needs the optional part 'train'"):
-        heads_file()
+        heads_file("vgg")
 
 
 def test_the_lpips_package_is_not_imported():
     code = (
-        "import sys; from facemorph_core.deep_metrics.lpips import heads_file; heads_file(); "
+        "import sys; from facemorph_core.lpips_heads import load_heads; load_heads('vgg'); "
         "sys.exit('lpips' in sys.modules or 'torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

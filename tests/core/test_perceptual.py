@@ -7,11 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.lpips_heads import load_heads
 from facemorph_core.perceptual import VGGPerceptual, random_square
 from facemorph_core.weights import find
 
 LAYERS = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128)}
 LAYERS |= {10: (256, 128), 12: (256, 256), 14: (256, 256)}
+LAYERS |= {17: (512, 256)} | dict.fromkeys((19, 21, 24, 26, 28), (512, 512))
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -40,7 +42,7 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_features_are_those_of_torchvisions_vgg16(made_up, pair):
     torchvision = pytest.importorskip("torchvision")
-    vgg = torchvision.models.vgg16(weights=None).features[:16]
+    vgg = torchvision.models.vgg16(weights=None).features[:30]
     from safetensors.torch import load_file
 
     weights = {k.removeprefix("features."): v for k, v in load_file(made_up).items()}
@@ -57,16 +59,46 @@ def test_features_are_those_of_torchvisions_vgg16(made_up, pair):
         torch.testing.assert_close(got, expected[number])
 
 
-def test_equal_images_are_at_distance_zero_and_the_order_does_not_matter(made_up, pair):
-    distance = VGGPerceptual(made_up, 64)
+@pytest.mark.filterwarnings("ignore")
+def test_with_heads_it_is_the_authors_lpips(made_up, pair):
+    import lpips
+    from safetensors.torch import load_file
+
+    theirs = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=True, verbose=False)
+    state = {name.split(".", 1)[1]: value for name, value in theirs.net.state_dict().items()}
+    for name, value in load_file(made_up).items():
+        state[name.removeprefix("features.")].copy_(value)
+    ours = VGGPerceptual(made_up, 64, load_heads("vgg"))
+    expected = theirs(*pair).flatten()
+    torch.testing.assert_close(ours(*pair, seeded(0)), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_dark_features_give_finite_gradients(made_up):
+    """Where every feature is 0 there is no direction, and no gradient either."""
+    distance = VGGPerceptual(made_up, 32, load_heads("vgg"))
+    for layer in distance.features.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.bias.fill_(-100)
+    made = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    found = distance(made, torch.ones(2, 3, 32, 32), seeded(0))
+    found.sum().backward()
+    assert found.tolist() == [0, 0]
+    assert bool(made.grad.isfinite().all())
+
+
+@pytest.fixture(scope="module", params=["features", "lpips"])
+def distance(request: pytest.FixtureRequest, made_up: Path) -> VGGPerceptual:
+    return VGGPerceptual(made_up, 64, load_heads("vgg") if request.param == "lpips" else ())
+
+
+def test_equal_images_are_at_distance_zero_and_the_order_does_not_matter(distance, pair):
     assert distance(pair[0], pair[0], seeded(0)).tolist() == [0, 0]
     torch.testing.assert_close(
         distance(*pair, seeded(0)), distance(pair[1], pair[0], seeded(0)), rtol=1e-5, atol=1e-6
     )
 
 
-def test_every_image_is_judged_by_itself(made_up, pair):
-    distance = VGGPerceptual(made_up, 64)
+def test_every_image_is_judged_by_itself(distance, pair):
     both = distance(*pair, seeded(0))
     torch.testing.assert_close(distance(pair[0][:1], pair[1][:1], seeded(0)), both[:1])
 

@@ -129,6 +129,21 @@ def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
     assert load_run_config(config, absolute).data.path == str(tmp_path / "my shard: 1")
 
 
+@pytest.mark.parametrize(
+    ("said", "passed_on"),
+    [("runs/first", "{here}/runs/first"), ("starter", "starter"), ("hub://a:1/m", "hub://a:1/m")],
+)
+def test_a_start_on_this_disk_is_named_as_it_is_seen_from_here(
+    said, passed_on, tmp_path, monkeypatch
+):
+    from facemorph_core.config import load_run_config
+
+    monkeypatch.chdir(tmp_path)
+    config, overrides = APP / "configs" / "default.yaml", [f"start={said}"]
+    absolute = with_absolute_paths(load_run_config(config, overrides), overrides)
+    assert load_run_config(config, absolute).start == passed_on.format(here=tmp_path)
+
+
 def test_activation_is_extended_once_and_differs_between_checkouts(tmp_path):
     venv = tmp_path / "one" / ".venv"
     (venv / "bin").mkdir(parents=True)
