@@ -1,7 +1,8 @@
 """`make demo`: the whole way on one machine, from photos to a morph, with a summary at the end.
 
-Four sites train together without sharing a photo. Their model is published to a model hub, the
-morph tool fetches it from there, checks it, and morphs two people who were at no site.
+Four sites go on from the starter model without sharing a photo. Their model is published to a model
+hub, the morph tool fetches it from there, checks it, and morphs two people who were at no site; the
+starter morphs them too, for comparison.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def run_demo(root: Path, *, overrides: list[str] | None = None) -> Outcome:
     entry = publish(run / "model.facemorph", root / "hub", config.name)
     with serving(root / "hub") as hub:
         model = f"{hub}/{entry.name}@latest"
-        morph(first.path, second.path, model=model, run=run)
+        morph(first.path, second.path, model=model, out=[run / "morph.gif", run / "morph.png"])
+    morph(first.path, second.path, model=config.start, out=[run / "morph-before.png"])
     write_run_report(run)
     outcome = Outcome(run, model, (first.person, second.person), time.monotonic() - began)
     console.print(summary(outcome))
@@ -95,11 +97,12 @@ def serving(folder: Path) -> Iterator[str]:
             end_process_tree(hub.pid)
 
 
-def morph(first: Path, second: Path, *, model: str, run: Path) -> None:
+def morph(first: Path, second: Path, *, model: str, out: Sequence[Path]) -> None:
     """The command that a person would type; it fetches the model and verifies it."""
     command = [
         *(sys.executable, "-m", "facemorph_core", "morph", str(first), str(second)),
-        *("--model", model, "--force", "-o", str(run / "morph.gif"), "-o", str(run / "morph.png")),
+        *("--model", model, "--force"),
+        *(part for path in out for part in ("-o", str(path))),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -118,7 +121,7 @@ def summary(outcome: Outcome) -> Table:
         ("trained", f"{len(rounds) - 1} rounds at {len(sites)} sites with {_people(sites)} people"),
         (
             "unseen people",
-            f"PSNR {last['psnr']:.2f} dB (untrained {first['psnr']:.2f}), "
+            f"PSNR {last['psnr']:.2f} dB (before {first['psnr']:.2f}), "
             f"SSIM {last['ssim']:.3f} ({first['ssim']:.3f}), {last['faces']:.0f} photos",
         ),
         (
@@ -127,6 +130,7 @@ def summary(outcome: Outcome) -> Table:
         ),
         ("model", f"{outcome.run / 'model.facemorph'}, fetched from {outcome.model}"),
         ("morph", f"{outcome.run / 'morph.gif'} ({' to '.join(outcome.people)})"),
+        ("before", f"{outcome.run / 'morph-before.png'}, by the model that the sites started from"),
         ("look at", str(outcome.run / "report.html")),
         ("took", f"{outcome.seconds:.0f} s"),
     ]

@@ -20,7 +20,8 @@ _DATA = {
     "celeba": "CelebA (Liu et al., 2015). It may be used for **non-commercial research only**, "
     "and that holds for these weights too.",
     "folder": "A private folder of photos; ask whoever trained the model for their terms.",
-    "shard": "A prepared shard of photos; ask whoever trained the model for their terms.",
+    "shard": "A prepared shard of photos. The notes below, or whoever trained the model, name them "
+    "and their terms.",
 }
 GROUP_SCORES = ("psnr", "psnr_hull", "ssim", "lpips", "identity.same_photo")
 """What the card shows for each group of people."""

@@ -46,7 +46,10 @@ def evaluate(
     shard: Annotated[Path, typer.Option(help="Directory of the shard.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Bundle, run directory, or hub://HOST:PORT/NAME@VERSION."),
+        typer.Option(
+            help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter: the one that "
+            "comes with this program. [default: starter]"
+        ),
     ] = None,
     split: Annotated[Split, typer.Option(help="Which faces of the shard.")] = Split.val,
     metrics: Annotated[

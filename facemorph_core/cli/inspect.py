@@ -15,7 +15,8 @@ def command(
     bundle: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE", help="Bundle, run directory, or hub://HOST:PORT/NAME@VERSION."
+            metavar="BUNDLE",
+            help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter.",
         ),
     ],
     check: Annotated[

@@ -22,7 +22,10 @@ def command(
     photo_b: Annotated[Path, typer.Argument(metavar="B", help="Photo that it ends at.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Bundle, run directory, or hub://HOST:PORT/NAME@VERSION."),
+        typer.Option(
+            help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter: the one that "
+            "comes with this program. [default: starter]"
+        ),
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Frames, both ends included.")] = 21,
     path: Annotated[Kind, typer.Option(help="Straight line or great circle.")] = "lerp",

@@ -84,10 +84,10 @@ def morph(
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
 
-    ``model`` is a bundle or what `find_model` understands. ``face`` chooses among several faces
-    (a number, 1 being the largest, or "largest", or "only"), for both photos or for each. ``fit``
-    steps bring the two codes nearer to their faces, see `latent.fitting`. ``size`` scales the
-    frames, pixels a side.
+    ``model`` is a bundle or what `find_model` understands, None the starter. ``face`` chooses
+    among several faces (a number, 1 being the largest, or "largest", or "only"), for both photos
+    or for each. ``fit`` steps bring the two codes nearer to their faces, see `latent.fitting`.
+    ``size`` scales the frames, pixels a side.
 
     Raises:
         PhotoError: a photo cannot be read or holds no such face.

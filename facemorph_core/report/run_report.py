@@ -47,6 +47,7 @@ def write_run_report(run: Path) -> Path:
         attribute=getattr(config.data.partition, "attribute", None),
         partition_picture=_inline(run / "partition.png"),
         morph_sheet=_inline(run / "morph.png"),
+        morph_before=_inline(run / "morph-before.png"),
         morph_gif=_inline(run / "morph.gif"),
         privacy=privacy_words(config, rounds),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +52,12 @@ def quality(
     rows: Annotated[
         str | None, typer.Option(help="Names separated by commas. [default: all]")
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", help="Also a finished model: bundle, run directory or hub://; repeatable."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of training and of who is chosen.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A try: 600 photos to fit on, 100 to score.")
@@ -63,7 +70,8 @@ def quality(
     """How good faces come back out of 128 numbers, from an untrained code to a VAE-GAN.
 
     A run that was interrupted goes on; a row that is there is not made again. Rows: dct-128,
-    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-fitted, vae-plain, vaegan.
+    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-fitted, vae-plain, vaegan, starter. A
+    finished model must not have been trained on who is scored; the starter was not.
 
     Examples:
         python -m simulations.bench quality --data ~/data/celeba --quick --rows dct-128,pca-128
@@ -75,7 +83,7 @@ def quality(
     options = Options(
         data=data,
         out=root / name,
-        rungs=_rungs(rows, seed=seed),
+        rungs=_rungs(rows, models or [], seed=seed),
         split=split.value,
         minutes=minutes or (QUICK_MINUTES if quick else MINUTES),
         seed=seed,
@@ -107,20 +115,23 @@ def faces(
     typer.echo(f"{out}: {train} photos to train on, {scored} of others to score")
 
 
-def _rungs(names: str | None, *, seed: int) -> list[Rung]:
-    """Those asked for, in the ladder's order."""
-    from simulations.bench.ladder import ladder
+def _rungs(names: str | None, models: Sequence[str], *, seed: int) -> list[Rung]:
+    """Those asked for, in the ladder's order, then the finished models."""
+    from simulations.bench.ladder import ladder, released
 
     rungs = {rung.name: rung for rung in ladder(seed=seed)}
+    finished = [released(ref) for ref in models]
+    if taken := [rung.name for rung in finished if rung.name in rungs]:
+        raise typer.BadParameter(f"'{taken[0]}' is a row already", param_hint="--model")
     if names is None:
-        return list(rungs.values())
+        return [*rungs.values(), *finished]
     wanted = [part.strip() for part in names.split(",") if part.strip()]
     unknown = [part for part in wanted if part not in rungs]
     if unknown or not wanted:
         raise typer.BadParameter(
             f"'{', '.join(unknown) or names}': there are {', '.join(rungs)}", param_hint="--rows"
         )
-    return [rung for name, rung in rungs.items() if name in wanted]
+    return [*(rung for name, rung in rungs.items() if name in wanted), *finished]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import digest
 from facemorph_core.config.schema import RunConfig
@@ -18,10 +19,11 @@ from facemorph_core.training.batches import Faces
 from simulations.bench.floors import fit_dct, fit_pca, fit_shape_texture
 from simulations.bench.judge import Watch
 from simulations.bench.method import Method
+from simulations.bench.released import Released
 from simulations.bench.textbook import textbook_config, train_textbook
 from simulations.bench.trained import train_for
 
-__all__ = ["BASELINE", "Fit", "Job", "Rung", "ladder"]
+__all__ = ["BASELINE", "Fit", "Job", "Rung", "ladder", "released"]
 
 BASELINE = "pca-128"
 """What every method is compared with, face by face."""
@@ -62,7 +64,7 @@ class Rung:
     label: str
     fit: Fit
     recipe: str = ""
-    """Digest of the config, if there is one."""
+    """Digest of the config or of the finished networks, if there are such."""
 
 
 def ladder(*, seed: int) -> list[Rung]:
@@ -99,7 +101,19 @@ def ladder(*, seed: int) -> list[Rung]:
         Rung("vae-fitted", "VAE, mean shape, codes fitted", partial(_fitted, vae), digest(vae)),
         _ours("vae-plain", "VAE, plain frame", _config("quality_plain", seed=seed)),
         _ours("vaegan", "VAE-GAN, mean shape", _config("quality_vaegan", seed=seed)),
+        released("starter"),
     ]
+
+
+def released(ref: str) -> Rung:
+    """The row of a finished model, whatever it was trained on: its card says that.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    bundle = open_bundle(find_model(ref))
+    name = bundle.manifest.name
+    return Rung(name, f"{name}, as released", lambda _: Released(bundle), bundle.manifest.networks)
 
 
 def _ours(name: str, label: str, config: RunConfig) -> Rung:

@@ -137,29 +137,23 @@ def test_the_one_obvious_call(
 # --- which model -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def test_without_a_name_the_starter_is_taken_unless_the_environment_names_another(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FACEMORPH_MODEL", raising=False)
-    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cache/models/host").mkdir(parents=True)
-    return (tmp_path / "cache").resolve()
+    starter = find_model(None)
+    assert starter == find_model("starter")
+    assert open_bundle(starter).manifest.name == "starter"
+    monkeypatch.setenv("FACEMORPH_MODEL", str(model))
+    assert find_model(None) == model
+    assert find_model("starter") == starter
 
 
-def test_without_a_model_the_ways_to_get_one_are_named(cache: Path) -> None:
-    with pytest.raises(ModelError, match="none in the cache") as info:
-        find_model(None)
-    for way in ("make demo", "hub://", "facemorph-core bundle RUN", "$FACEMORPH_MODEL"):
+def test_a_model_that_is_not_there_brings_the_ways_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model") as info:
+        find_model(tmp_path / "model.facemorph")
+    for way in ("starter", "make demo", "hub://", "facemorph-core bundle RUN", "$FACEMORPH_MODEL"):
         assert way in str(info.value.hint)
-
-
-def test_the_newest_model_of_the_cache_is_taken(cache: Path) -> None:
-    import os
-
-    for age, name in enumerate(["new", "old"]):
-        path = cache / "models/host" / f"{name}.facemorph"
-        path.touch()
-        os.utime(path, (1000 - age, 1000 - age))
-    assert find_model(None) == cache / "models/host/new.facemorph"
 
 
 def test_a_run_directory_stands_for_its_model(tmp_path: Path) -> None:

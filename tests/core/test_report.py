@@ -122,3 +122,15 @@ def test_a_chart_stays_inside_its_frame():
     assert "nan" not in svg
     assert svg.count("<polyline") == 1
     assert line_chart("a", [Line("x", [])], x_label="round") == ""
+
+
+def test_a_morph_stands_beside_that_of_the_model_before(run):
+    path = run()
+    append_metrics(path, entry(1))
+    Image.new("RGB", (8, 8), "white").save(path / "morph.png")
+    alone, words = read(path)
+    assert "started from" not in words
+    Image.new("RGB", (8, 8), "grey").save(path / "morph-before.png")
+    both, words = read(path)
+    assert "The same morph by the model that the sites started from." in words
+    assert len(set(both.loads) - set(alone.loads)) == 1

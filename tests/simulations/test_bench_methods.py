@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
+from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config.schema import LossConfig, RunConfig
 from facemorph_core.errors import ConfigError, OutputError, TrainingDiverged
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.models import count_parameters
+from facemorph_core.models import build_model, count_parameters
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from facemorph_core.training.trainer import Moment
 from simulations.bench import clock
 from simulations.bench.components import fit_components
 from simulations.bench.floors import DCT, PCA, fit_dct, fit_pca, fit_shape_texture, truncated
+from simulations.bench.ladder import released
 from simulations.bench.method import Facts, Method
+from simulations.bench.released import Released, facts_of
 from simulations.bench.textbook import (
     Textbook,
     TextbookTrainer,
@@ -528,3 +531,40 @@ def test_the_textbook_codes_do_not_depend_on_the_batch(shard, tmp_path, ticking)
     alone = np.concatenate([made.encode(pixels[i : i + 1], landmarks) for i in range(VAL)])
     np.testing.assert_allclose(alone, together, rtol=1e-3, atol=1e-5)
     assert made.decode(made.sample(3, seed=0)).shape == (3, SIZE, SIZE, 3)
+
+
+# --- finished models -------------------------------------------------------------------------
+
+
+def test_the_starter_is_a_method_like_the_others():
+    rung = released("starter")
+    bundle = open_bundle(find_model("starter"))
+    method = Released(bundle)
+    faces, points = smooth_faces(3), shapes(3)
+    codes = method.encode(faces, points)
+    assert codes.shape == (3, 128)
+    assert method.decode(codes).shape == faces.shape
+    np.testing.assert_array_equal(method.sample(4, seed=1), method.sample(4, seed=1))
+    assert (rung.name, rung.recipe) == ("starter", bundle.manifest.networks)
+
+    config = RunConfig.model_validate(bundle.manifest.config)
+    facts, said = method.facts, bundle.manifest.training
+    assert facts.parameters == count_parameters(build_model(config.model))
+    assert facts.images_seen == said["rounds"] * config.federation.local_epochs * said["examples"]
+    assert f"{said['sites']} sites, {said['rounds']} rounds" in facts.note
+
+
+def test_a_plain_autoencoder_has_no_prior_to_draw_from():
+    bundle = open_bundle(find_model("starter"))
+    plain = replace(bundle, manifest=bundle.manifest.model_copy(update={"kind": "ae"}))
+    assert Released(plain).sample(4, seed=0) is None
+
+
+def test_a_model_trained_in_one_place_says_its_epochs():
+    bundle = open_bundle(find_model("starter"))
+    training = {"epochs": 3, "examples": 10, "seconds": 2.0}
+    config = {**bundle.manifest.config, "start": ""}
+    manifest = bundle.manifest.model_copy(update={"training": training, "config": config})
+    facts = facts_of(replace(bundle, manifest=manifest))
+    assert (facts.images_seen, facts.seconds) == (30, 2.0)
+    assert facts.note.endswith("3 epochs in one place")

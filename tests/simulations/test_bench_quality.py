@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facemorph_core.errors import OutputError, ShardError
+from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
 from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
@@ -430,14 +430,22 @@ def test_the_ladder_is_what_the_help_says():
     names = [rung.name for rung in ladder(seed=0)]
     assert names == [
         *("dct-128", BASELINE, "shape24+pca104", "textbook-vae"),
-        *("ae", "vae", "vae-fitted", "vae-plain", "vaegan"),
+        *("ae", "vae", "vae-fitted", "vae-plain", "vaegan", "starter"),
     ]
-    assert [rung.name for rung in _rungs("vae, dct-128", seed=0)] == ["dct-128", "vae"]
-    recipes = [rung.recipe for rung in ladder(seed=0)[3:]]
+    assert [rung.name for rung in _rungs("vae, dct-128", [], seed=0)] == ["dct-128", "vae"]
+    recipes = [rung.recipe for rung in ladder(seed=0)[3:-1]]
     assert len(set(recipes)) == 5
-    assert recipes != [rung.recipe for rung in ladder(seed=1)[3:]]
+    assert recipes != [rung.recipe for rung in ladder(seed=1)[3:-1]]
+
+
+def test_finished_models_come_last_and_go_by_their_own_name():
+    with pytest.raises(typer.BadParameter, match="'starter' is a row already"):
+        _rungs(None, ["starter"], seed=0)
+    assert [rung.name for rung in _rungs("vae,starter", [], seed=0)] == ["vae", "starter"]
+    with pytest.raises(ModelError, match="there is no model"):
+        _rungs(None, ["nowhere.facemorph"], seed=0)
 
 
 def test_an_unknown_row_lists_those_that_there_are():
     with pytest.raises(typer.BadParameter, match="'vqvae': there are dct-128, pca-128"):
-        _rungs("vae,vqvae", seed=0)
+        _rungs("vae,vqvae", [], seed=0)
