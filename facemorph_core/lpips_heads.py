@@ -1,6 +1,6 @@
-"""The linear heads of LPIPS 0.1: what each channel of a network's stages counts.
+"""One stage of LPIPS 0.1, and its linear heads: what each channel of a network's stages counts.
 
-They come from the installed package `lpips`, which is not imported, and are pinned by hash.
+The heads come from the installed package `lpips`, which is not imported, and are pinned by hash.
 
 References:
     | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core.errors import MissingExtra, WeightsUnavailable
 
-__all__ = ["HEADS_SHA256", "Network", "heads_file", "load_heads"]
+__all__ = ["HEADS_SHA256", "Network", "heads_file", "load_heads", "stage_distance"]
 
 Network = Literal["alex", "vgg"]
 
@@ -29,6 +31,21 @@ HEADS_SHA256: dict[Network, str] = {
     "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
 }
 STAGES = 5
+
+
+def stage_distance(
+    a: Float[Tensor, "b c h w"],
+    b: Float[Tensor, "b c h w"],
+    head: Float[Tensor, "1 c 1 1"],
+    *,
+    shortest: float,
+) -> Float[Tensor, " b"]:
+    """What one stage adds to the distance of two images (Zhang et al., equation 1).
+
+    Feature vectors are compared at length 1; those below ``shortest`` are not brought there.
+    """
+    first, second = (F.normalize(x.float(), dim=1, eps=shortest) for x in (a, b))
+    return ((first - second).square() * head).sum(dim=1).mean(dim=(1, 2))
 
 
 def load_heads(network: Network) -> list[Tensor]:

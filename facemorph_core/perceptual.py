@@ -21,15 +21,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from facemorph_core.lpips_heads import stage_distance
 from facemorph_core.vgg import STAGES, VGG16
 
 STAGES_SEEN = 3  # without heads: up to conv3_3
-SHORTEST = 1e-3  # feature vectors are not brought from below this to length 1
+SHORTEST = 1e-3  # of a feature vector: the gradient of a length near 0 has no bound
 
 
 class VGGPerceptual(nn.Module):
@@ -58,22 +58,17 @@ class VGGPerceptual(nn.Module):
             wanted = self.features(real[window])
         pairs = zip(self.features(made[window]), wanted, strict=True)
         if self.heads:
-            stages = zip(pairs, self.heads, strict=True)
-            return torch.stack([weighed(a, b, head) for (a, b), head in stages]).sum(dim=0)
+            terms = [
+                stage_distance(a, b, head, shortest=SHORTEST)
+                for (a, b), head in zip(pairs, self.heads, strict=True)
+            ]
+            return torch.stack(terms).sum(dim=0)
         return torch.stack([absolute(a, b) for a, b in pairs]).mean(dim=0)
 
 
 def absolute(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Mean absolute difference."""
     return (a.float() - b.float()).abs().mean(dim=(1, 2, 3))
-
-
-def weighed(
-    a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], head: Float[Tensor, "1 c 1 1"]
-) -> Float[Tensor, " b"]:
-    """LPIPS of one stage (Zhang et al., equation 1)."""
-    directions = [F.normalize(x.float(), dim=1, eps=SHORTEST) for x in (a, b)]
-    return ((directions[0] - directions[1]).square() * head).sum(dim=1).mean(dim=(1, 2))
 
 
 def random_square(image_size: int, crop: int, generator: torch.Generator) -> tuple[int, int, int]:

@@ -53,13 +53,6 @@ def is_file(ref: str) -> bool:
     return ref not in ("", STARTER) and not ref.startswith(HUBS)
 
 
-def models_dir() -> Path:
-    """Where fetched bundles are kept."""
-    from facemorph_core.shards.cache import cache_dir
-
-    return cache_dir() / "models"
-
-
 def _of_run(folder: Path) -> Path:
     bundle = folder / RUN_BUNDLE
     if bundle.is_file():

@@ -25,12 +25,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facemorph_core import weights
-from facemorph_core.lpips_heads import load_heads
+from facemorph_core.lpips_heads import load_heads, stage_distance
 
 __all__ = ["LPIPS", "load_lpips", "lpips"]
 
 LAYERS = (0, 3, 6, 8, 10)  # the convolutions of torchvision's AlexNet.features
-EPSILON = 1e-10  # of the authors, beside a feature vector's length
+EPSILON = 1e-10  # of a feature vector's length, as the authors have it
 BATCH = 32  # pairs at a time: bounds the memory
 
 
@@ -56,7 +56,7 @@ class LPIPS(nn.Module):
         """One distance per pair."""
         stages = zip(self.stages(reference), self.stages(other), strict=True)
         terms = [
-            F.conv2d((unit(x) - unit(y)) ** 2, self.get_buffer(f"head{stage}")).mean(dim=(1, 2, 3))
+            stage_distance(x, y, self.get_buffer(f"head{stage}"), shortest=EPSILON)
             for stage, (x, y) in enumerate(stages)
         ]
         return torch.stack(terms).sum(dim=0)
@@ -72,11 +72,6 @@ class LPIPS(nn.Module):
             x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
             found.append(x)
         return found
-
-
-def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Each pixel's feature vector at length 1."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + EPSILON)
 
 
 def load_lpips() -> LPIPS:

@@ -120,18 +120,20 @@ def _rungs(names: str | None, models: Sequence[str], *, seed: int) -> list[Rung]
     from simulations.bench.ladder import ladder, released
 
     rungs = {rung.name: rung for rung in ladder(seed=seed)}
-    finished = [released(ref) for ref in models]
-    if taken := [rung.name for rung in finished if rung.name in rungs]:
-        raise typer.BadParameter(f"'{taken[0]}' is a row already", param_hint="--model")
+    finished: dict[str, Rung] = {}
+    for rung in map(released, models):
+        if rung.name in rungs | finished:
+            raise typer.BadParameter(f"'{rung.name}' is a row already", param_hint="--model")
+        finished[rung.name] = rung
     if names is None:
-        return [*rungs.values(), *finished]
+        return [*rungs.values(), *finished.values()]
     wanted = [part.strip() for part in names.split(",") if part.strip()]
     unknown = [part for part in wanted if part not in rungs]
     if unknown or not wanted:
         raise typer.BadParameter(
             f"'{', '.join(unknown) or names}': there are {', '.join(rungs)}", param_hint="--rows"
         )
-    return [*(rung for name, rung in rungs.items() if name in wanted), *finished]
+    return [*(rung for name, rung in rungs.items() if name in wanted), *finished.values()]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from simulations.bench.method import Facts, standard_normal
 __all__ = ["Released", "facts_of"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Released:
     """A bundle; the prior of all but a plain autoencoder is N(0, I)."""
 
@@ -25,7 +26,7 @@ class Released:
     def name(self) -> str:
         return self.bundle.manifest.name
 
-    @property
+    @cached_property
     def facts(self) -> Facts:
         return facts_of(self.bundle)
 

@@ -446,6 +446,13 @@ def test_finished_models_come_last_and_go_by_their_own_name():
         _rungs(None, ["nowhere.facemorph"], seed=0)
 
 
+def test_a_finished_model_is_a_row_once(monkeypatch):
+    monkeypatch.setattr("simulations.bench.ladder.ladder", lambda seed: [])
+    assert [rung.name for rung in _rungs(None, ["starter"], seed=0)] == ["starter"]
+    with pytest.raises(typer.BadParameter, match="'starter' is a row already"):
+        _rungs(None, ["starter", "starter"], seed=0)
+
+
 def test_an_unknown_row_lists_those_that_there_are():
     with pytest.raises(typer.BadParameter, match="'vqvae': there are dct-128, pca-128"):
         _rungs("vae,vqvae", [], seed=0)
