@@ -58,6 +58,10 @@ def quality(
             "--model", help="Also a finished model: bundle, run directory or hub://; repeatable."
         ),
     ] = None,
+    fitted: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a finished model with each code fitted to its face; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of training and of who is chosen.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A try: 600 photos to fit on, 100 to score.")
@@ -70,8 +74,8 @@ def quality(
     """How good faces come back out of 128 numbers, from an untrained code to a VAE-GAN.
 
     A run that was interrupted goes on; a row that is there is not made again. Rows: dct-128,
-    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-fitted, vae-plain, vaegan, starter. A
-    finished model must not have been trained on who is scored; the starter was not.
+    pca-128, shape24+pca104, textbook-vae, ae, vae, vae-fitted, vae-plain, vae-perceptual, vaegan,
+    starter. A finished model must not have been trained on who is scored; the starter was not.
 
     Examples:
         python -m simulations.bench quality --data ~/data/celeba --quick --rows dct-128,pca-128
@@ -83,7 +87,7 @@ def quality(
     options = Options(
         data=data,
         out=root / name,
-        rungs=_rungs(rows, models or [], seed=seed),
+        rungs=_rungs(rows, models or [], fitted or [], seed=seed),
         split=split.value,
         minutes=minutes or (QUICK_MINUTES if quick else MINUTES),
         seed=seed,
@@ -115,15 +119,19 @@ def faces(
     typer.echo(f"{out}: {train} photos to train on, {scored} of others to score")
 
 
-def _rungs(names: str | None, models: Sequence[str], *, seed: int) -> list[Rung]:
+def _rungs(
+    names: str | None, models: Sequence[str], fitted: Sequence[str] = (), *, seed: int
+) -> list[Rung]:
     """Those asked for, in the ladder's order, then the finished models."""
     from simulations.bench.ladder import ladder, released
 
     rungs = {rung.name: rung for rung in ladder(seed=seed)}
     finished: dict[str, Rung] = {}
-    for rung in map(released, models):
+    for rung in [*map(released, models), *(released(ref, fit=1) for ref in fitted)]:
         if rung.name in rungs | finished:
-            raise typer.BadParameter(f"'{rung.name}' is a row already", param_hint="--model")
+            raise typer.BadParameter(
+                f"'{rung.name}' is a row already", param_hint="--model, --fitted"
+            )
         finished[rung.name] = rung
     if names is None:
         return [*rungs.values(), *finished.values()]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips, lpips
-from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import (
     Columns,
     FaceSet,
@@ -25,7 +24,7 @@ from facemorph_core.metrics.evaluation import (
 )
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 from simulations.bench.method import Method
-from simulations.bench.sets import SetJudge
+from simulations.bench.sets import Distance, SetJudge
 
 __all__ = ["Judges", "Remembering", "Scores", "Watch", "face_judges", "judge", "lpips_judge"]
 
@@ -42,7 +41,7 @@ class Scores:
 
     columns: Columns
     """One number per face, in the order of the rows."""
-    distances: dict[str, Interval]
+    distances: dict[str, Distance]
     """Such as "fd.samples"; empty where the sets were not judged."""
 
 

@@ -23,10 +23,19 @@ from simulations.bench.released import Released
 from simulations.bench.textbook import textbook_config, train_textbook
 from simulations.bench.trained import train_for
 
-__all__ = ["BASELINE", "Fit", "Job", "Rung", "ladder", "released"]
+__all__ = ["BASELINE", "PAIRS", "Fit", "Job", "Rung", "ladder", "released"]
 
 BASELINE = "pca-128"
 """What every method is compared with, face by face."""
+PAIRS = {
+    "VAE less textbook VAE": ("vae", "textbook-vae"),
+    "mean shape less plain frame": ("vae", "vae-plain"),
+    "VAE less AE": ("vae", "ae"),
+    "codes fitted less encoded": ("vae-fitted", "vae"),
+    "perceptual less squared error": ("vae-perceptual", "vae"),
+    "VAE-GAN less VAE": ("vaegan", "vae-perceptual"),
+}
+"""Rows that differ in one thing."""
 NUMBERS = 128
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -100,20 +109,26 @@ def ladder(*, seed: int) -> list[Rung]:
         _ours("vae", "VAE, mean shape", vae),
         Rung("vae-fitted", "VAE, mean shape, codes fitted", partial(_fitted, vae), digest(vae)),
         _ours("vae-plain", "VAE, plain frame", _config("quality_plain", seed=seed)),
-        _ours("vaegan", "VAE-GAN, mean shape", _config("quality_vaegan", seed=seed)),
+        _ours("vae-perceptual", "VAE, perceptual", _config("quality_perceptual", seed=seed)),
+        _ours("vaegan", "VAE-GAN, perceptual", _config("quality_vaegan", seed=seed)),
         released("starter"),
     ]
 
 
-def released(ref: str) -> Rung:
+def released(ref: str, *, fit: int = 0) -> Rung:
     """The row of a finished model, whatever it was trained on: its card says that.
+
+    With ``fit`` steps that bring each code nearer to its face, it is a row of its own.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
     """
     bundle = open_bundle(find_model(ref))
-    name = bundle.manifest.name
-    return Rung(name, f"{name}, as released", lambda _: Released(bundle), bundle.manifest.networks)
+    name, recipe = bundle.manifest.name, bundle.manifest.networks
+    if fit:
+        name, recipe = f"{name}-fitted", f"{recipe}, {fit} steps"
+    label = f"{bundle.manifest.name}, as released{', codes fitted' if fit else ''}"
+    return Rung(name, label, lambda _: Released(bundle, fit=fit), recipe)
 
 
 def _ours(name: str, label: str, config: RunConfig) -> Rung:
@@ -128,7 +143,7 @@ def _fitted(config: RunConfig, job: Job) -> Method:
     """The model of the row "vae", its codes fitted by one step."""
     folder = job.folder.with_name("vae")
     trained = train_for(config, job.faces, budget=job.budget, out=folder, progress=job.on_clock)
-    facts = replace(trained.facts, note=f"{trained.facts.note}; one Gauss-Newton step a face")
+    facts = replace(trained.facts, note=f"{trained.facts.note}; Gauss-Newton steps a face: 1")
     return replace(trained, facts=facts, fit=1)
 
 

@@ -29,7 +29,6 @@ from rich.progress import (
 
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.deep_metrics.distribution import load_features, vgg_features
-from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import FaceSet
 from facemorph_core.metrics.groups import groups_of
 from facemorph_core.output import held_alone, written_whole
@@ -37,6 +36,7 @@ from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from facemorph_core.training.batches import Faces
+from simulations.bench.claims import Curve
 from simulations.bench.faces import Split, faces_for
 from simulations.bench.floors import PCA, fit_pca, truncated
 from simulations.bench.judge import Judges, Watch, face_judges, judge
@@ -44,6 +44,7 @@ from simulations.bench.ladder import Job, Rung
 from simulations.bench.method import Method
 from simulations.bench.sets import (
     Couples,
+    Distance,
     Features,
     Look,
     SetJudge,
@@ -69,7 +70,7 @@ __all__ = ["Bench", "Options", "judged", "run_quality", "setup_of", "write_repor
 log = logging.getLogger(__name__)
 
 SHOWN = 10  # people in the grid
-CURVE = (64, 128, 256, 512)
+NUMBERS = (64, 128, 256, 512, 1024, 2048)
 TABLE, GRID, REFERENCE = "table.md", "grid.png", "reference.npz"
 
 WatchOf = Callable[[str], Watch]
@@ -163,7 +164,7 @@ class Bench:
         with np.load(file, allow_pickle=False) as archive:
             return np.asarray(archive["features"])[self.couples.places]
 
-    def floor(self) -> dict[str, Interval]:
+    def floor(self) -> dict[str, Distance]:
         """How far photos of people are from photos of other people; kept on disk."""
         if self.couples is None:
             return {}
@@ -200,7 +201,7 @@ def run_quality(options: Options) -> Report:
             train=len(faces.rows("train")),
             groups=groups_of(faces, bench.rows),
             floor=bench.floor(),
-            curve=_curve(faces, bench) if options.curve else [],
+            curve=_curve(faces, bench) if options.curve else {},
         )
         write_report(report, bench)
     return report
@@ -259,14 +260,14 @@ def _seen_through(method: Method, bench: Bench) -> NDArray[np.uint8]:
 # --- PCA by numbers and framing --------------------------------------------------------------
 
 
-def _curve(shard: Shard, bench: Bench) -> list[Row]:
-    """PCA to CURVE numbers of the faces as they are and tight; no sets."""
+def _curve(shard: Shard, bench: Bench) -> Curve:
+    """PCA to so many NUMBERS of the faces as they are and tight; no sets."""
     framings: Mapping[str, BenchFaces] = {"portrait": shard, "tight": TightFaces(shard)}
-    found = []
+    found = {}
     for framing, faces in framings.items():
         out = bench.out / "curve" / framing
         framed = Bench(out, faces, bench.budget, bench.seed, bench.watch_of, with_sets=False)
-        found += [judged(rung, framed) for rung in _curve_rungs(framing)]
+        found[framing] = [judged(rung, framed) for rung in _curve_rungs(framing)]
     return found
 
 
@@ -276,12 +277,12 @@ def _curve_rungs(framing: str) -> list[Rung]:
 
     def fit(numbers: int, job: Job) -> PCA:
         if not widest:
-            widest.append(fit_pca(job.faces, job.rows, max(CURVE), on_pass=job.on_pass))
+            widest.append(fit_pca(job.faces, job.rows, max(NUMBERS), on_pass=job.on_pass))
         return truncated(widest[0], numbers)
 
     return [
         Rung(f"pca-{numbers}", f"PCA-{numbers}, {framing}", functools.partial(fit, numbers))
-        for numbers in CURVE
+        for numbers in NUMBERS
     ]
 
 

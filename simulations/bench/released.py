@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,8 @@ class Released:
     """A bundle; the prior of all but a plain autoencoder is N(0, I)."""
 
     bundle: Bundle
+    fit: int = 0
+    """Steps that fit each code to its face."""
 
     @property
     def name(self) -> str:
@@ -28,12 +30,14 @@ class Released:
 
     @cached_property
     def facts(self) -> Facts:
-        return facts_of(self.bundle)
+        facts = facts_of(self.bundle)
+        note = f"{facts.note}; Gauss-Newton steps a face: {self.fit}"
+        return replace(facts, note=note) if self.fit else facts
 
     def encode(
         self, pixels: NDArray[np.uint8], landmarks: NDArray[np.floating[Any]]
     ) -> NDArray[np.float32]:
-        return self.bundle.encode(pixels, landmarks)
+        return self.bundle.encode(pixels, landmarks, fit=self.fit)
 
     def decode(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         return self.bundle.decode(codes)

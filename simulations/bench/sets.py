@@ -7,7 +7,8 @@ no picture meets its own original, and photos alone, compared in the same way, s
 method would reach.
 
 An interval is the distance plus and minus 1.96 standard deviations over resamples of couples. (A
-percentile interval would miss the Fréchet distance, which grows when pictures repeat.) That
+percentile interval would miss the Fréchet distance, which grows when pictures repeat.) All sets of
+a benchmark are resampled alike, so two of them can be compared resample by resample. The Fréchet
 distance is too large for small sets; as all sets of a benchmark have one size, compare its rows
 with each other and with the photos', never with another benchmark's.
 """
@@ -32,6 +33,7 @@ from simulations.bench.method import Method
 
 __all__ = [
     "Couples",
+    "Distance",
     "Features",
     "Look",
     "SetJudge",
@@ -51,6 +53,33 @@ Look = Callable[[NDArray[np.uint8]], Features]
 
 OnPicture = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Of one set from photos, and again over each resample of couples."""
+
+    value: float
+    resampled: tuple[float, ...]
+
+    @property
+    def interval(self) -> Interval:
+        return _around(self.value, self.resampled)
+
+    def less(self, other: Distance) -> Interval:
+        """This distance less another of the same benchmark."""
+        pairs = zip(self.resampled, other.resampled, strict=True)
+        return _around(self.value - other.value, [a - b for a, b in pairs])
+
+    def gain_over(self, other: Distance) -> Interval:
+        """By what share of the other distance this one is smaller."""
+        pairs = zip(self.resampled, other.resampled, strict=True)
+        return _around(1 - self.value / other.value, [1 - a / b for a, b in pairs])
+
+
+def _around(value: float, resampled: Sequence[float]) -> Interval:
+    margin = WIDTH * float(np.nanstd(resampled))
+    return Interval(value, value - margin, value + margin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +120,7 @@ def couples_of(people: Sequence[str], *, seed: int) -> Couples:
 
 def distances_between(
     made: Features, real: Features, couples: Couples, *, seed: int = 0
-) -> dict[str, Interval]:
+) -> dict[str, Distance]:
     """The distances, "fd" and "kd"; ``made`` and ``real`` are of each of ``couples.places``."""
     halves = couples.halves
     groups = [np.unique(couples.couple[half], return_inverse=True)[1] for half in halves]
@@ -116,10 +145,11 @@ def distances_between(
         for _ in range(RESAMPLES)
     ]
     whole = both([np.ones(n, np.int64) for n in counts])
-    spread = np.nanstd(resampled, axis=0)
     return {
-        name: Interval(value, float(value - WIDTH * deviation), float(value + WIDTH * deviation))
-        for name, value, deviation in zip(("fd", "kd"), whole, spread, strict=True)
+        name: Distance(value, tuple(again))
+        for name, value, again in zip(
+            ("fd", "kd"), whole, zip(*resampled, strict=True), strict=True
+        )
     }
 
 
@@ -139,11 +169,11 @@ class SetJudge:
         codes: NDArray[np.float32],
         *,
         progress: OnPicture | None = None,
-    ) -> dict[str, Interval]:
+    ) -> dict[str, Distance]:
         """Such as "fd.morphs", given the codes of all photos; no samples without a prior."""
         sets = self._codes(method, codes)
         done, total = 0, sum(map(len, sets.values()))
-        found: dict[str, Interval] = {}
+        found: dict[str, Distance] = {}
         for name, chosen in sets.items():
             features = features_of(
                 partial(_decoded, method, chosen),
@@ -153,7 +183,7 @@ class SetJudge:
             )
             done += len(chosen)
             distances = distances_between(features, self.real, self.couples, seed=self.seed)
-            found |= {f"{kind}.{name}": interval for kind, interval in distances.items()}
+            found |= {f"{kind}.{name}": distance for kind, distance in distances.items()}
         return found
 
     def _codes(

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.errors import OutputError
-from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import Columns
 from facemorph_core.output import output_error, written_whole
 from facemorph_core.rundir import write_atomic
 from simulations.bench.judge import Scores
 from simulations.bench.method import Facts
+from simulations.bench.sets import Distance
 
 __all__ = [
     "Row",
@@ -106,18 +106,18 @@ def write_bench(out: Path, content: Mapping[str, Any]) -> None:
     write_atomic(out / BENCH, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def write_floor(out: Path, floor: Mapping[str, Interval]) -> None:
+def write_floor(out: Path, floor: Mapping[str, Distance]) -> None:
     """Keep how far photos are from photos."""
-    values = {name: asdict(interval) for name, interval in floor.items()}
+    values = {name: asdict(distance) for name, distance in floor.items()}
     write_atomic(out / FLOOR, json.dumps(values, indent=1).encode())
 
 
-def read_floor(out: Path) -> dict[str, Interval] | None:
+def read_floor(out: Path) -> dict[str, Distance] | None:
     """What `write_floor` kept; None if it did not."""
     file = out / FLOOR
     if not file.exists():
         return None
-    return _intervals(json.loads(file.read_text(encoding="utf-8")))
+    return _distances(json.loads(file.read_text(encoding="utf-8")))
 
 
 # --- rows ------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def read_row(folder: Path, *, recipe: str) -> Row | None:
             facts["name"],
             facts["label"],
             Facts(**facts["facts"]),
-            Scores(_columns(folder / SCORES), _intervals(facts["distances"])),
+            Scores(_columns(folder / SCORES), _distances(facts["distances"])),
             _shown(folder / FACES),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -173,8 +173,10 @@ def _columns(path: Path) -> Columns:
         return {name: archive[name] for name in archive.files}
 
 
-def _intervals(values: Mapping[str, Mapping[str, float]]) -> dict[str, Interval]:
-    return {name: Interval(**value) for name, value in values.items()}
+def _distances(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Distance]:
+    return {
+        name: Distance(said["value"], tuple(said["resampled"])) for name, said in values.items()
+    }
 
 
 def _shown(path: Path) -> NDArray[np.uint8]:

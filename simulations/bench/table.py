@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, i
 from facemorph_core.metrics.evaluation import intervals
 from facemorph_core.metrics.groups import Groups, groups_json
 from facemorph_core.metrics.report import INTERVAL
-from simulations.bench.ladder import BASELINE
-from simulations.bench.sets import RESAMPLES
+from simulations.bench.claims import Claim, Curve, claims
+from simulations.bench.ladder import BASELINE, PAIRS
+from simulations.bench.sets import RESAMPLES, Distance
 from simulations.bench.store import Row
 
 __all__ = ["Report", "differences", "draw_grid", "to_json", "to_markdown"]
@@ -60,15 +61,21 @@ class Report:
     train: int
     """Photos that were fitted on."""
     groups: Groups
-    floor: Mapping[str, Interval]
+    floor: Mapping[str, Distance]
     """"fd" and "kd" of photos of other people; empty where there are too few people."""
-    curve: Sequence[Row] = ()
-    """PCA with other numbers and framings; one may be empty."""
+    curve: Curve = field(default_factory=dict)
+    """Empty where it was not asked for."""
 
 
 def differences(row: Row, baseline: Row, people: Sequence[str]) -> dict[str, Interval]:
-    """Mean of ``row`` less ``baseline`` on the same faces, over those that have both scores."""
-    owners, found = np.asarray(people), {}
+    """``row`` less ``baseline``: means over the faces that have both scores, and distances."""
+    owners = np.asarray(people)
+    theirs_of = baseline.scores.distances
+    found = {
+        name: distance.less(theirs_of[name])
+        for name, distance in row.scores.distances.items()
+        if name in theirs_of
+    }
     for name, ours in row.scores.columns.items():
         theirs = baseline.scores.columns[name]
         present = ~np.isnan(ours) & ~np.isnan(theirs)
@@ -91,15 +98,25 @@ def to_markdown(report: Report) -> str:
         _against_baseline(report),
         "## Sets of faces",
         _table(DISTANCES, _distances(report)),
+        "## One thing changed",
+        _one_thing_changed(report),
         "## Cost",
         _costs(report.rows),
     ]
     if report.curve:
         parts += [
             "## PCA by numbers and framing",
-            _table(COLUMNS, _means(report.curve, report.people)),
+            _table(
+                COLUMNS,
+                [cells for rows in report.curve.values() for cells in _means(rows, report.people)],
+            ),
         ]
-    parts += ["## How it is measured", _notes()]
+    parts += [
+        "## What was claimed",
+        _claimed(claims(report.rows, report.curve, report.people)),
+        "## How it is measured",
+        _notes(),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,10 +136,13 @@ def _real_photos(report: Report) -> Cells:
 
 
 def _distances(report: Report) -> list[Cells]:
-    real = {f"{kind}.reconstructions": value for kind, value in report.floor.items()}
+    real = {f"{kind}.reconstructions": found.interval for kind, found in report.floor.items()}
     return [
         ("real photos, of other people", real),
-        *((row.label, row.scores.distances) for row in report.rows),
+        *(
+            (row.label, {name: found.interval for name, found in row.scores.distances.items()})
+            for row in report.rows
+        ),
     ]
 
 
@@ -136,6 +156,29 @@ def _against_baseline(report: Report) -> str:
         if row is not baseline
     ]
     return _table(COLUMNS, rows, sign="+")
+
+
+def _one_thing_changed(report: Report) -> str:
+    """A column for each pair of rows of which both are there, a line for each measure."""
+    rows = {row.name: row for row in report.rows}
+    found = {
+        told: differences(rows[name], rows[other], report.people)
+        for told, (name, other) in PAIRS.items()
+        if name in rows and other in rows
+    }
+    if not found:
+        return "Not measured: no two rows of a pair are there."
+    lines = [
+        [heading, *(_cell(cells.get(name), factor, digits, sign="+") for cells in found.values())]
+        for name, (heading, factor, digits) in (COLUMNS | DISTANCES).items()
+        if any(name in cells for cells in found.values())
+    ]
+    return _markdown(["", *found], lines)
+
+
+def _claimed(found: Sequence[Claim]) -> str:
+    lines = [[claim.said, claim.verdict, claim.measured] for claim in found]
+    return _markdown(["claim", "holds", "measured here"], lines)
 
 
 def _table(
@@ -228,7 +271,9 @@ def to_json(report: Report) -> dict[str, Any]:
         "faces": {"scored": len(people), "people": len(set(people)), "train": report.train},
         "intervals": INTERVAL,
         "fid": fid_unavailable(),
-        "real_photos": intervals_json(report.floor),
+        "real_photos": intervals_json(
+            {name: distance.interval for name, distance in report.floor.items()}
+        ),
         "rows": {
             row.name: _row_json(row, people)
             | {
@@ -239,7 +284,11 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for row in report.rows
         },
-        "curve": {row.name: _row_json(row, people) for row in report.curve},
+        "curve": {
+            framing: {row.name: _row_json(row, people) for row in rows}
+            for framing, rows in report.curve.items()
+        },
+        "claims": [asdict(claim) for claim in claims(report.rows, report.curve, people)],
     }
 
 
@@ -248,7 +297,9 @@ def _row_json(row: Row, people: Sequence[str]) -> dict[str, Any]:
         "label": row.label,
         "facts": asdict(row.facts),
         "scores": intervals_json(intervals(row.scores.columns, people)),
-        "distances": intervals_json(row.scores.distances),
+        "distances": intervals_json(
+            {name: distance.interval for name, distance in row.scores.distances.items()}
+        ),
     }
 
 

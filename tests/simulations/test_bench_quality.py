@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from facemorph_core.config import load_run_config
 from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
@@ -23,12 +24,13 @@ from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from simulations.bench import quality as bench_quality
 from simulations.bench.__main__ import _rungs
+from simulations.bench.claims import claims
 from simulations.bench.faces import faces_for
 from simulations.bench.judge import GREY, Judges, Remembering, Scores, judge, lpips_judge
-from simulations.bench.ladder import BASELINE, Job, Rung, ladder
+from simulations.bench.ladder import BASELINE, CONFIGS, PAIRS, Job, Rung, ladder
 from simulations.bench.method import Facts
 from simulations.bench.quality import Options, run_quality
-from simulations.bench.sets import SetJudge, couples_of, distances_between
+from simulations.bench.sets import Distance, SetJudge, couples_of, distances_between
 from simulations.bench.store import Row, read_row, same_setup, write_row
 from simulations.bench.table import differences
 from tests.federation.local_grid import soft_faces
@@ -132,6 +134,7 @@ def test_everything_is_written_and_every_row_is_in_it(options):
     found = json.loads((options.out / "bench.json").read_text())
     for name in ROWS:
         assert table.count(f"| The {name} |") == (3 if name == BASELINE else 4)
+        assert "Not measured: no two rows of a pair are there." in table
         scores = np.load(options.out / "rows" / name / "scores.npz")
         assert scores["psnr"].shape == (30,)
         assert found["rows"][name]["scores"]["psnr"]["mean"] == pytest.approx(scores["psnr"].mean())
@@ -150,10 +153,15 @@ def test_a_finished_row_is_not_made_again(options, rungs):
     first = run_quality(options)
     second = run_quality(options)
     assert [rung.fit.calls for rung in rungs] == [1, 1, 1]
-    assert first.floor == second.floor
+    assert {k: d.interval for k, d in first.floor.items()} == {
+        k: d.interval for k, d in second.floor.items()
+    }
     for before, after in zip(first.rows, second.rows, strict=True):
         assert before.facts == after.facts
-        assert before.scores.distances == after.scores.distances
+        for name, distance in before.scores.distances.items():
+            np.testing.assert_array_equal(
+                distance.resampled, after.scores.distances[name].resampled
+            )
         np.testing.assert_array_equal(before.shown, after.shown)
         for name, column in before.scores.columns.items():
             np.testing.assert_array_equal(column, after.scores.columns[name])
@@ -229,7 +237,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def row_of(columns, name: str = "a") -> Row:
     shown = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    scores = Scores(columns, {"fd.morphs": Interval(1.0, 0.5, 1.5)})
+    scores = Scores(columns, {"fd.morphs": Distance(1.0, (0.5, 1.5))})
     return Row(name, name.upper(), Blocks(8).facts, scores, shown)
 
 
@@ -255,13 +263,58 @@ def test_a_damaged_row_says_what_to_remove(tmp_path):
 def test_a_method_does_not_differ_from_itself():
     columns = {"psnr": np.random.default_rng(0).normal(20, 3, 12), "lpips": np.full(12, np.nan)}
     row = row_of(columns)
-    assert differences(row, row, list("aabbccddeeff")) == {"psnr": Interval(0.0, 0.0, 0.0)}
+    nothing = Interval(0.0, 0.0, 0.0)
+    assert differences(row, row, list("aabbccddeeff")) == {"psnr": nothing, "fd.morphs": nothing}
 
 
 def test_a_difference_counts_faces_that_both_have():
     one = row_of({"psnr": np.array([1.0, np.nan, 3.0, 9.0])})
     other = row_of({"psnr": np.array([0.0, 5.0, 2.0, np.nan])})
     assert differences(one, other, list("abcd"))["psnr"] == Interval(1.0, 1.0, 1.0)
+
+
+# --- claims ----------------------------------------------------------------------------------
+
+
+def scored(name: str, psnr: float, fd: float, *, numbers: int = 128) -> Row:
+    columns = {"psnr": np.array([psnr - 0.1, psnr + 0.1] * 6), "lpips": np.full(12, 0.1)}
+    scores = Scores(columns, {"fd.morphs": Distance(fd, (fd - 0.1, fd + 0.1))})
+    facts = replace(Blocks(8).facts, numbers=numbers)
+    return Row(name, name.upper(), facts, scores, np.zeros((1, 8, 8, 3), np.uint8))
+
+
+PEOPLE = list("aabbccddeeff")
+
+
+def verdicts(*rows: Row, curve=None) -> dict[str, tuple[str, str]]:
+    return {c.said: (c.verdict, c.measured) for c in claims(rows, curve or {}, PEOPLE)}
+
+
+def test_a_claim_is_tried_on_the_row_that_is_best_in_it():
+    found = verdicts(scored("ae", 29.0, 4.0), scored("vae", 27.0, 2.0))
+    assert found["PSNR above 28 dB from 128 numbers"][0] == "yes"
+    verdict, measured = found["PSNR above 30 dB from 128 numbers"]
+    assert verdict == "no"
+    assert "(AE)" in measured
+    assert found["LPIPS (AlexNet) below 0.15 from 128 numbers"][0] == "yes"
+    assert found["SSIM above 0.80 from 128 numbers"] == ("-", "not measured")
+    morphs = found["a VAE's morphs 18% better in Fréchet distance than an AE's"]
+    assert morphs[0] == "yes"
+    assert "better by 50.0%" in morphs[1]
+
+
+def test_a_claim_that_the_interval_does_not_decide_is_open():
+    wide = replace(scored("ae", 28, 1), scores=Scores({"psnr": np.repeat([24.0, 33.0], 6)}, {}))
+    assert verdicts(wide)["PSNR above 28 dB from 128 numbers"][0] == "open"
+
+
+def test_the_curve_says_how_many_numbers_it_takes():
+    curve = {
+        "portrait": [scored("a", 22, 1, numbers=128), scored("b", 27, 1, numbers=1024)],
+        "tight": [scored("c", 24, 1, numbers=128), scored("d", 29, 1, numbers=1024)],
+    }
+    told = verdicts(scored("ae", 22, 1), curve=curve)["where PSNR above 28 dB is reached"][1]
+    assert told == "by PCA, portrait: more than 1,024 (27.00 dB); tight: 1,024 (29.00 dB)"
 
 
 # --- faces and groups ------------------------------------------------------------------------
@@ -367,10 +420,22 @@ def test_perfect_faces_are_as_far_from_photos_as_photos(shard):
     )
     for kind in ("fd", "kd"):
         found = perfect.distances[f"{kind}.reconstructions"]
-        assert found.mean == pytest.approx(floor[kind].mean, abs=1e-9)
-        assert found.low < found.mean < found.high
+        assert found.value == pytest.approx(floor[kind].value, abs=1e-9)
+        assert found.interval.low < found.value < found.interval.high
+        same = found.less(floor[kind])
+        assert (same.low, same.mean, same.high) == pytest.approx((0, 0, 0), abs=1e-9)
     assert np.isinf(perfect.columns["psnr"]).all()
-    assert perfect.distances["fd.samples"].mean > perfect.distances["fd.reconstructions"].mean
+    samples, made = (perfect.distances[f"fd.{name}"] for name in ("samples", "reconstructions"))
+    assert samples.less(made).low > 0
+    assert made.gain_over(samples).mean == pytest.approx(1 - made.value / samples.value)
+
+
+def test_what_all_sets_share_drops_out_of_their_difference():
+    luck = np.random.default_rng(0).normal(size=50)
+    one, other = (Distance(value, tuple(value + luck)) for value in (7.0, 5.0))
+    assert one.interval.high - one.interval.low > 2
+    difference = one.less(other)
+    assert (difference.low, difference.mean, difference.high) == pytest.approx((2, 2, 2))
 
 
 # --- judges ----------------------------------------------------------------------------------
@@ -430,18 +495,38 @@ def test_the_ladder_is_what_the_help_says():
     names = [rung.name for rung in ladder(seed=0)]
     assert names == [
         *("dct-128", BASELINE, "shape24+pca104", "textbook-vae"),
-        *("ae", "vae", "vae-fitted", "vae-plain", "vaegan", "starter"),
+        *("ae", "vae", "vae-fitted", "vae-plain", "vae-perceptual", "vaegan", "starter"),
     ]
     assert [rung.name for rung in _rungs("vae, dct-128", [], seed=0)] == ["dct-128", "vae"]
     recipes = [rung.recipe for rung in ladder(seed=0)[3:-1]]
-    assert len(set(recipes)) == 5
+    assert len(set(recipes)) == 6
     assert recipes != [rung.recipe for rung in ladder(seed=1)[3:-1]]
+
+
+def test_pairs_are_of_rows_that_there_are():
+    assert {name for pair in PAIRS.values() for name in pair} <= {r.name for r in ladder(seed=0)}
+
+
+def test_the_vaegan_differs_from_its_pair_in_the_adversary_alone():
+    said = [
+        load_run_config(CONFIGS / f"quality_{name}.yaml").model_dump()
+        for name in ("perceptual", "vaegan")
+    ]
+    for config in said:
+        config["name"] = ""
+        config["model"] = {k: v for k, v in config["model"].items() if "discriminator" not in k}
+        config["model"]["kind"] = ""
+        config["loss"] = {k: v for k, v in config["loss"].items() if "adversarial" not in k}
+    assert said[0] == said[1]
 
 
 def test_finished_models_come_last_and_go_by_their_own_name():
     with pytest.raises(typer.BadParameter, match="'starter' is a row already"):
         _rungs(None, ["starter"], seed=0)
     assert [rung.name for rung in _rungs("vae,starter", [], seed=0)] == ["vae", "starter"]
+    fitted = _rungs("starter", [], ["starter"], seed=0)
+    assert [rung.name for rung in fitted] == ["starter", "starter-fitted"]
+    assert fitted[0].recipe != fitted[1].recipe
     with pytest.raises(ModelError, match="there is no model"):
         _rungs(None, ["nowhere.facemorph"], seed=0)
 
