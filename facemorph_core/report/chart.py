@@ -1,4 +1,4 @@
-"""Small line charts as inline SVG."""
+"""Small line charts as SVG, which stands in a page or in a file of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 28, 30
+STYLE = (
+    "text { font: 11px system-ui, sans-serif; fill: #64748b } .grid { stroke: #e2e8f0 } "
+    ".title { font-weight: 600; fill: #1e293b; font-size: 12px }"
+)
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
 
 
@@ -38,7 +42,9 @@ def line_chart(title: str, lines: Sequence[Line], *, x_label: str, unit: str = "
         )
 
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}"><style>{STYLE}</style>',
+        '<rect width="100%" height="100%" rx="6" fill="#f8fafc"/>',
         f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>',
     ]
     for step in range(4):

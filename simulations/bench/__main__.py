@@ -119,6 +119,28 @@ def faces(
     typer.echo(f"{out}: {train} photos to train on, {scored} of others to score")
 
 
+@app.command()
+def learning(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, each with its curve.")],
+    picture: Annotated[
+        Path | None, typer.Option("--chart", help="Also draw the curves into this SVG.")
+    ] = None,
+) -> None:
+    """The learning curves of finished runs, and what more images would bring.
+
+    Examples:
+        python -m simulations.bench learning runs/starter-distortion
+    """
+    from facemorph_core.output import written_whole
+    from simulations.bench.learning import chart, learning_curve, markdown
+
+    curves = [learning_curve(run) for run in runs]
+    if picture is not None:
+        with written_whole(picture, force=True) as temporary:
+            temporary.write_text(chart(curves), encoding="utf-8")
+    typer.echo("\n".join(map(markdown, curves)), nl=False)
+
+
 def _rungs(
     names: str | None, models: Sequence[str], fitted: Sequence[str] = (), *, seed: int
 ) -> list[Rung]:

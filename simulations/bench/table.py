@@ -21,7 +21,7 @@ from simulations.bench.ladder import BASELINE, PAIRS
 from simulations.bench.sets import RESAMPLES, Distance
 from simulations.bench.store import Row
 
-__all__ = ["Report", "differences", "draw_grid", "to_json", "to_markdown"]
+__all__ = ["Report", "differences", "draw_grid", "markdown_table", "to_json", "to_markdown"]
 
 # of each column: heading, factor, digits
 COLUMNS = {
@@ -173,12 +173,12 @@ def _one_thing_changed(report: Report) -> str:
         for name, (heading, factor, digits) in (COLUMNS | DISTANCES).items()
         if any(name in cells for cells in found.values())
     ]
-    return _markdown(["", *found], lines)
+    return markdown_table(["", *found], lines)
 
 
 def _claimed(found: Sequence[Claim]) -> str:
     lines = [[claim.said, claim.verdict, claim.measured] for claim in found]
-    return _markdown(["claim", "holds", "measured here"], lines)
+    return markdown_table(["claim", "holds", "measured here"], lines)
 
 
 def _table(
@@ -195,7 +195,7 @@ def _table(
         ]
         for label, cells in rows
     ]
-    return _markdown(["", *(columns[name][0] for name in shown)], lines)
+    return markdown_table(["", *(columns[name][0] for name in shown)], lines)
 
 
 def _costs(rows: Sequence[Row]) -> str:
@@ -211,10 +211,11 @@ def _costs(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return _markdown(headings, lines)
+    return markdown_table(headings, lines)
 
 
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown: names on the left, numbers on the right."""
     rule = ["---", *["---:"] * (len(headings) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))
 
