@@ -53,6 +53,7 @@ from simulations.bench.sets import (
     features_of,
 )
 from simulations.bench.store import (
+    FORMAT_VERSION,
     Row,
     machine,
     read_floor,
@@ -210,6 +211,7 @@ def run_quality(options: Options) -> Report:
 def setup_of(options: Options, shard: Shard) -> dict[str, Any]:
     """Everything that decides the figures of a row, but for its own config."""
     return {
+        "format_version": FORMAT_VERSION,
         "data": shard.digest(),
         "split": options.split,
         "quick": options.quick,

@@ -35,6 +35,7 @@ from simulations.bench.method import Facts
 from simulations.bench.sets import Distance
 
 __all__ = [
+    "FORMAT_VERSION",
     "Row",
     "machine",
     "read_floor",
@@ -45,6 +46,8 @@ __all__ = [
     "write_row",
 ]
 
+FORMAT_VERSION = 2
+"""Of a benchmark's folder; since 2, distances keep their resamples."""
 BENCH, FLOOR = "bench.json", "floor.json"
 FACTS, SCORES, FACES = "facts.json", "scores.npz", "faces.png"
 

@@ -201,6 +201,16 @@ def test_another_setup_is_refused(options, rungs, change, told):
     assert rungs[0].fit.calls == 1
 
 
+def test_a_folder_of_an_earlier_format_is_refused(options):
+    run_quality(options)
+    file = options.out / "bench.json"
+    said = json.loads(file.read_text())
+    del said["setup"]["format_version"]
+    file.write_text(json.dumps(said))
+    with pytest.raises(OutputError, match="format_version None, now 2"):
+        run_quality(options)
+
+
 def test_other_data_or_another_machine_is_refused(options, tmp_path, monkeypatch):
     run_quality(options)
     monkeypatch.setattr(bench_quality, "machine", lambda: {"cpu": "abacus"})
