@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from facemorph_core.metrics.bootstrap import Interval, interval_of_mean
 from simulations.bench.store import Row
 
@@ -21,6 +19,7 @@ Curve = Mapping[str, Sequence[Row]]
 
 YES, NO, OPEN, UNKNOWN = "yes", "no", "open", "-"
 
+NUMBERS = 128
 EXCELLENT, CLAIMED = 28.0, 30.0  # dB
 SSIM, LPIPS = 0.80, 0.15
 MORPHS_BETTER = 0.18
@@ -88,15 +87,16 @@ def _best(
     *,
     lower: bool = False,
 ) -> Claim:
-    """The claim, tried on the row of 128 numbers that is best in this."""
-    found = {row.label: mean for row in rows if (mean := _mean(row, column, people))}
-    said = f"{said.format(threshold)} from 128 numbers"
+    """The claim, tried on the row of that many NUMBERS that is best in this."""
+    said = f"{said.format(threshold)} from {NUMBERS} numbers"
+    found = [row for row in rows if row.facts.numbers == NUMBERS and column in row.scores.columns]
     if not found:
         return Claim(said, UNKNOWN, "not measured")
-    label, best = (min if lower else max)(found.items(), key=lambda item: item[1].mean)
-    digits = 2 if unit else 3
-    told = f"{best.mean:.{digits}f} [{best.low:.{digits}f}, {best.high:.{digits}f}]{unit} ({label})"
-    return Claim(said, verdict(best, threshold, lower=lower), f"at best {told}")
+    row = (min if lower else max)(found, key=lambda row: row.scores.columns[column].mean())
+    best = interval_of_mean(row.scores.columns[column], people)
+    mean, low, high = (f"{x:.{2 if unit else 3}f}" for x in (best.mean, best.low, best.high))
+    told = f"at best {mean} [{low}, {high}]{unit} ({row.label})"
+    return Claim(said, verdict(best, threshold, lower=lower), told)
 
 
 def _numbers_for(threshold: float, curve: Curve, people: Sequence[str]) -> Claim:
@@ -126,10 +126,3 @@ def _gain(said: str, row: Row | None, other: Row | None, *, at_least: float) -> 
         f"better by {gain.mean:.1%} [{gain.low:.1%}, {gain.high:.1%}]"
     )
     return Claim(said, verdict(gain, at_least), told)
-
-
-def _mean(row: Row, column: str, people: Sequence[str]) -> Interval | None:
-    values = row.scores.columns.get(column)
-    if values is None or not np.isfinite(values).all():
-        return None
-    return interval_of_mean(values, people)

@@ -125,9 +125,9 @@ def released(ref: str, *, fit: int = 0) -> Rung:
     """
     bundle = open_bundle(find_model(ref))
     name, recipe = bundle.manifest.name, bundle.manifest.networks
+    label = f"{name}, as released"
     if fit:
-        name, recipe = f"{name}-fitted", f"{recipe}, {fit} steps"
-    label = f"{bundle.manifest.name}, as released{', codes fitted' if fit else ''}"
+        name, recipe, label = f"{name}-fitted", f"{recipe}, {fit} steps", f"{label}, codes fitted"
     return Rung(name, label, lambda _: Released(bundle, fit=fit), recipe)
 
 
@@ -143,8 +143,7 @@ def _fitted(config: RunConfig, job: Job) -> Method:
     """The model of the row "vae", its codes fitted by one step."""
     folder = job.folder.with_name("vae")
     trained = train_for(config, job.faces, budget=job.budget, out=folder, progress=job.on_clock)
-    facts = replace(trained.facts, note=f"{trained.facts.note}; Gauss-Newton steps a face: 1")
-    return replace(trained, facts=facts, fit=1)
+    return replace(trained, facts=trained.facts.fitted(1), fit=1)
 
 
 def _config(name: str, *, seed: int) -> RunConfig:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.config import load_run_config
 from facemorph_core.errors import ConfigError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.report.chart import Line, line_chart
@@ -75,13 +76,14 @@ def learning_curve(run: Path) -> LearningCurve:
     """Of a run directory; rounds that were not merged or not evaluated do not count.
 
     Raises:
-        ConfigError: it holds too few rounds.
+        ConfigError: it is no federated run, or holds too few rounds.
     """
+    passes = load_run_config(run / "config.yaml").federation.local_epochs
     images, found = 0.0, []
     for entry in read_metrics(run):
         if not entry.get("merged"):
             continue
-        images += entry["training"]["images"] * len(entry["used"])
+        images += entry["examples"] * passes
         if server := entry.get("server"):
             found.append((images, entry["training"]["loss"], server["psnr"], server["ssim"]))
     if len(found) < FEWEST:

@@ -5,7 +5,7 @@ Faces are (n, S, S, 3) uint8 in the canonical frame with landmarks (n, 68, 2); c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,10 @@ class Facts:
     """Wall clock of the fit, without evaluation."""
     note: str = ""
     """What a reader of the table must know."""
+
+    def fitted(self, steps: int) -> Facts:
+        """Those of the same method when each code is fitted to its face."""
+        return replace(self, note=f"{self.note}; Gauss-Newton steps a face: {steps}")
 
 
 class Method(Protocol):

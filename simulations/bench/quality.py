@@ -71,7 +71,7 @@ __all__ = ["Bench", "Options", "judged", "run_quality", "setup_of", "write_repor
 log = logging.getLogger(__name__)
 
 SHOWN = 10  # people in the grid
-NUMBERS = (64, 128, 256, 512, 1024, 2048)
+CURVE_NUMBERS = (64, 128, 256, 512, 1024, 2048)
 TABLE, GRID, REFERENCE = "table.md", "grid.png", "reference.npz"
 
 WatchOf = Callable[[str], Watch]
@@ -263,7 +263,7 @@ def _seen_through(method: Method, bench: Bench) -> NDArray[np.uint8]:
 
 
 def _curve(shard: Shard, bench: Bench) -> Curve:
-    """PCA to so many NUMBERS of the faces as they are and tight; no sets."""
+    """PCA to CURVE_NUMBERS of the faces as they are and tight; no sets."""
     framings: Mapping[str, BenchFaces] = {"portrait": shard, "tight": TightFaces(shard)}
     found = {}
     for framing, faces in framings.items():
@@ -279,12 +279,12 @@ def _curve_rungs(framing: str) -> list[Rung]:
 
     def fit(numbers: int, job: Job) -> PCA:
         if not widest:
-            widest.append(fit_pca(job.faces, job.rows, max(NUMBERS), on_pass=job.on_pass))
+            widest.append(fit_pca(job.faces, job.rows, max(CURVE_NUMBERS), on_pass=job.on_pass))
         return truncated(widest[0], numbers)
 
     return [
         Rung(f"pca-{numbers}", f"PCA-{numbers}, {framing}", functools.partial(fit, numbers))
-        for numbers in NUMBERS
+        for numbers in CURVE_NUMBERS
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -31,8 +31,7 @@ class Released:
     @cached_property
     def facts(self) -> Facts:
         facts = facts_of(self.bundle)
-        note = f"{facts.note}; Gauss-Newton steps a face: {self.fit}"
-        return replace(facts, note=note) if self.fit else facts
+        return facts.fitted(self.fit) if self.fit else facts
 
     def encode(
         self, pixels: NDArray[np.uint8], landmarks: NDArray[np.floating[Any]]

@@ -136,14 +136,16 @@ def _real_photos(report: Report) -> Cells:
 
 
 def _distances(report: Report) -> list[Cells]:
-    real = {f"{kind}.reconstructions": found.interval for kind, found in report.floor.items()}
+    floor = _intervals_of(report.floor)
+    real = {f"{kind}.reconstructions": interval for kind, interval in floor.items()}
     return [
         ("real photos, of other people", real),
-        *(
-            (row.label, {name: found.interval for name, found in row.scores.distances.items()})
-            for row in report.rows
-        ),
+        *((row.label, _intervals_of(row.scores.distances)) for row in report.rows),
     ]
+
+
+def _intervals_of(distances: Mapping[str, Distance]) -> dict[str, Interval]:
+    return {name: distance.interval for name, distance in distances.items()}
 
 
 def _against_baseline(report: Report) -> str:
@@ -272,9 +274,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "faces": {"scored": len(people), "people": len(set(people)), "train": report.train},
         "intervals": INTERVAL,
         "fid": fid_unavailable(),
-        "real_photos": intervals_json(
-            {name: distance.interval for name, distance in report.floor.items()}
-        ),
+        "real_photos": intervals_json(_intervals_of(report.floor)),
         "rows": {
             row.name: _row_json(row, people)
             | {
@@ -298,9 +298,7 @@ def _row_json(row: Row, people: Sequence[str]) -> dict[str, Any]:
         "label": row.label,
         "facts": asdict(row.facts),
         "scores": intervals_json(intervals(row.scores.columns, people)),
-        "distances": intervals_json(
-            {name: distance.interval for name, distance in row.scores.distances.items()}
-        ),
+        "distances": intervals_json(_intervals_of(row.scores.distances)),
     }
 
 

@@ -49,10 +49,12 @@ def run_of(folder, rounds):
                 "round": number,
                 "merged": psnr is not None,
                 "used": ["a", "b"],
-                "training": {"images": 50.0, "loss": 1 / number},
+                "examples": 50,
+                "training": {"images": 30.0, "loss": 1 / number},
                 "server": {"psnr": psnr, "ssim": 0.5},
             }
         )
+    (folder / "config.yaml").write_text("name: run\nfederation: {local_epochs: 2}\n")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -73,4 +75,6 @@ def test_too_short_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="2 evaluated rounds; 6 are needed"):
         learning_curve(run_of(tmp_path / "run", [18.0, 19.0]))
     with pytest.raises(ConfigError, match="0 evaluated rounds"):
+        learning_curve(run_of(tmp_path / "begun", []))
+    with pytest.raises(ConfigError, match="nothing"):
         learning_curve(tmp_path / "nothing")
