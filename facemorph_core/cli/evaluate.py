@@ -168,6 +168,7 @@ def _judges(
 def _judge(metric: Metric, shard: Shard, rows: NDArray[np.int64]) -> Judge:
     from facemorph_core.metrics import evaluation
     from facemorph_core.metrics.identity import FaceEmbedder, embedding_weights
+    from facemorph_core.processes import available_cores
 
     match metric:
         case Metric.psnr:
@@ -176,7 +177,8 @@ def _judge(metric: Metric, shard: Shard, rows: NDArray[np.int64]) -> Judge:
             return evaluation.ssim_judge
         case Metric.identity:
             others = evaluation.other_photo(shard.people, rows.tolist())
-            return evaluation.identity_judge(shard, others, FaceEmbedder(embedding_weights()))
+            embedder = FaceEmbedder(embedding_weights(), workers=available_cores())
+            return evaluation.identity_judge(shard, others, embedder)
         case Metric.lpips:
             return _lpips_judge()
 

@@ -215,7 +215,7 @@ class VGGFeatures(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
         """Features of images in [-1, 1]."""
-        return self.stages(images)[-1].mean(dim=(2, 3))
+        return self.stages(images)[-1].float().mean(dim=(2, 3))
 
 
 def load_features() -> VGGFeatures:
@@ -224,7 +224,8 @@ def load_features() -> VGGFeatures:
     Raises:
         WeightsUnavailable: VGG16 is not in the cache.
     """
-    return VGGFeatures(load_file(weights.find("vgg16")))
+    network = VGGFeatures(load_file(weights.find("vgg16")))
+    return network.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -9,9 +9,14 @@ Convention:
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.processes import worker_pool
 
 __all__ = ["VERIFIED_BELOW", "Embedder", "FaceEmbedder", "distances", "embedding_weights"]
+
+log = logging.getLogger(__name__)
 
 VERIFIED_BELOW = 0.6
 CHIP_SIZE, CHIP_PADDING = 150, 0.25  # what dlib's network was trained on
@@ -60,18 +68,41 @@ class FaceEmbedder:
     """dlib's ResNet over aligned faces; loaded from ``weights`` at the first face."""
 
     weights: Path
+    workers: int = 0
+    """Processes that share the faces of a call; 0: this one does it."""
 
     @cached_property
-    def _network(self) -> Any:
-        import dlib
-
-        return dlib.face_recognition_model_v1(str(self.weights))
+    def _pool(self) -> ProcessPoolExecutor:
+        return worker_pool(self.workers)
 
     def embed(self, faces: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDArray[np.float64]:
         """Embeddings (n, 128) of faces read at these landmarks."""
-        chips = (face_chip(face, points) for face, points in zip(faces, landmarks, strict=True))
-        embedded = [np.array(self._network.compute_face_descriptor(chip)) for chip in chips]
-        return np.array(embedded, np.float64).reshape(len(faces), 128)
+        chips = [face_chip(face, points) for face, points in zip(faces, landmarks, strict=True)]
+        if self.workers and len(chips) > 1:
+            parts = [chips[start :: self.workers] for start in range(self.workers)]
+            embedded = np.empty((len(chips), 128))
+            try:
+                found = self._pool.map(_embedded, repeat(self.weights), parts)
+                for start, part in enumerate(found):
+                    embedded[start :: self.workers] = part
+                return embedded
+            except BrokenProcessPool:  # a worker was killed: this process goes on alone
+                log.warning("a process that embeds faces died; the work goes on without")
+        return _embedded(self.weights, chips)
+
+
+def _embedded(weights: Path, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Embeddings (n, 128) of cuts as `face_chip` makes them."""
+    found = [np.array(_network(weights).compute_face_descriptor(chip)) for chip in chips]
+    return np.array(found, np.float64).reshape(len(chips), 128)
+
+
+@cache
+def _network(weights: Path) -> Any:
+    """Once in each process."""
+    import dlib
+
+    return dlib.face_recognition_model_v1(str(weights))
 
 
 def face_chip(face: NDArray[np.uint8], points: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,21 +1,13 @@
-"""Align many photos on all cores, in order, and survive the photo that kills a process.
-
-Workers are spawned (dlib's state must not be forked), limited to one thread each, and end with
-their parent, however that ends.
-"""
+"""Align many photos on all cores, in order, and survive the photo that kills a process."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +22,9 @@ from facemorph_core.alignment.align import AlignedFace, align_face, choose_face
 from facemorph_core.alignment.landmarks import DlibDetector
 from facemorph_core.alignment.photo import decode_photo, open_photo
 from facemorph_core.errors import PhotoError
+from facemorph_core.processes import available_cores, worker_pool
 
-__all__ = ["CHUNK", "Chunk", "align_all", "align_chunk", "available_cores"]
+__all__ = ["CHUNK", "Chunk", "align_all", "align_chunk"]
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +75,6 @@ def align_chunk(paths: Sequence[Path], face: FaceRule) -> Chunk:
     for number, path in enumerate(paths):
         chunk.add(number, _aligned(path, face))
     return chunk
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _aligned(path: Path, face: FaceRule) -> tuple[AlignedFace, str] | str:
@@ -164,24 +149,9 @@ def _one_by_one(paths: Sequence[Path], face: FaceRule) -> Chunk:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_become_worker)
+def _pool(workers: int) -> Iterator[Executor]:
+    pool = worker_pool(workers)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _become_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers; they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

@@ -23,6 +23,7 @@ from facemorph_core.metrics.evaluation import (
     ssim_judge,
 )
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
+from facemorph_core.processes import available_cores
 from simulations.bench.method import Method
 from simulations.bench.sets import Distance, SetJudge
 
@@ -87,7 +88,7 @@ def face_judges(faces: FaceSet, rows: NDArray[np.int64]) -> list[Judge]:
         WeightsUnavailable: a network's weights are not here; the hint is the command.
         MissingExtra: a package is not here.
     """
-    embedder = Remembering(FaceEmbedder(embedding_weights()))
+    embedder = Remembering(FaceEmbedder(embedding_weights(), workers=available_cores()))
     others = other_photo(faces.people, rows.tolist())
     return [
         psnr_judge,

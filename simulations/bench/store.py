@@ -46,7 +46,7 @@ __all__ = [
     "write_row",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of a benchmark's folder; since 2, distances keep their resamples."""
 BENCH, FLOOR = "bench.json", "floor.json"
 FACTS, SCORES, FACES = "facts.json", "scores.npz", "faces.png"

@@ -1,3 +1,5 @@
+import multiprocessing
+
 import dlib
 import numpy as np
 import pytest
@@ -59,11 +61,26 @@ def test_embeddings_tell_people_apart_and_the_same_person_not(portrait, embedder
     faces = np.stack([image, darker, nobody])
     found = embedder.embed(faces, np.stack([points] * 3))
     assert found.shape == (3, 128)
-    theirs = embedder._network.compute_face_descriptor(image, as_dlib(points))
+    network = dlib.face_recognition_model_v1(str(embedding_weights()))
+    theirs = network.compute_face_descriptor(image, as_dlib(points))
     assert np.linalg.norm(found[0] - np.array(theirs)) < 0.05
     same, other = distances(found[[0, 0]], found[[1, 2]])
     assert same < VERIFIED_BELOW / 2
     assert other > VERIFIED_BELOW
+
+
+def test_processes_share_the_faces_and_one_that_dies_is_done_without(portrait, embedder, caplog):
+    image, points = portrait
+    faces = np.stack([np.roll(image, shift, 1) for shift in (-6, 0, 6)])
+    landmarks = np.stack([np.add(points, (shift, 0)) for shift in (-6, 0, 6)])
+    alone = embedder.embed(faces, landmarks)
+    shared = FaceEmbedder(embedding_weights(), workers=2)
+    np.testing.assert_array_equal(shared.embed(faces, landmarks), alone)
+    assert not caplog.records
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    np.testing.assert_array_equal(shared.embed(faces, landmarks), alone)
+    assert "died" in caplog.text
 
 
 def test_no_faces_have_no_embeddings(embedder):

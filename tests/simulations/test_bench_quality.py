@@ -31,7 +31,7 @@ from simulations.bench.ladder import BASELINE, CONFIGS, PAIRS, Job, Rung, ladder
 from simulations.bench.method import Facts
 from simulations.bench.quality import Options, run_quality
 from simulations.bench.sets import Distance, SetJudge, couples_of, distances_between
-from simulations.bench.store import Row, read_row, same_setup, write_row
+from simulations.bench.store import FORMAT_VERSION, Row, read_row, same_setup, write_row
 from simulations.bench.table import differences
 from tests.federation.local_grid import soft_faces
 
@@ -207,7 +207,7 @@ def test_a_folder_of_an_earlier_format_is_refused(options):
     said = json.loads(file.read_text())
     del said["setup"]["format_version"]
     file.write_text(json.dumps(said))
-    with pytest.raises(OutputError, match="format_version None, now 2"):
+    with pytest.raises(OutputError, match=f"format_version None, now {FORMAT_VERSION}"):
         run_quality(options)
 
 
