@@ -5,7 +5,9 @@
     | model.safetensors, config.yaml    what it gave away in the end
 
 ``state.json`` is written last and names the learner's file. The clock counts learning alone:
-evaluation, checkpoints and what a kill threw away cost nothing of the budget.
+evaluation, checkpoints and what a kill threw away cost nothing of the budget. Without a GPU it
+counts the time that the cores gave to this process: on an idle machine that is the time of day,
+and on a busy one what goes on beside it costs a learner nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,7 +36,7 @@ from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.streams import stream
 from facemorph_core.training.trainer import Moment
 
-__all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Learner", "OnClock", "learn"]
+__all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Learner", "OnClock", "learn", "now"]
 
 CHECKPOINT_SECONDS = 120.0
 """A kill costs at most this much work."""
@@ -65,7 +68,7 @@ class ClockState:
     run: str
     """Digest of the config and the budget."""
     elapsed: float = 0.0
-    """Seconds of learning so far."""
+    """Seconds of learning so far, as `now` counts them."""
     epoch: int = 0
     step: int = 0
     images: int = 0
@@ -148,7 +151,7 @@ def learn(
     """
     if tensors := run.learner_tensors():
         learner.restore(tensors)
-    budget, saved = run.budget, perf_counter()
+    budget, saved = run.budget, now()
     batches = _batches(
         train_rows(faces, config.model.image_size),
         config.training.batch_size,
@@ -159,22 +162,29 @@ def learn(
     while run.state.elapsed < budget:
         epoch, number, batch = next(batches)
         at = Moment(run.state.elapsed / budget, epoch, number)
-        began = perf_counter()
+        began = now()
         terms = learner.step(faces, batch, at)
         run.state = replace(
             run.state,
-            elapsed=run.state.elapsed + perf_counter() - began,
+            elapsed=run.state.elapsed + now() - began,
             epoch=epoch,
             step=number + 1,
             images=run.state.images + len(batch),
         )
         is_over = run.state.elapsed >= budget
-        if is_over or perf_counter() - saved >= checkpoint_seconds:
+        if is_over or now() - saved >= checkpoint_seconds:
             learner.check_weights(at)
             run.save(learner.tensors())
-            saved = perf_counter()
+            saved = now()
         if on_step is not None:
             on_step(run.state.elapsed, budget, terms)
+
+
+def now() -> float:
+    """Seconds on the clock: differences between two looks at it count."""
+    if torch.cuda.is_available():
+        return perf_counter()
+    return process_time() / torch.get_num_threads()
 
 
 def _batches(

@@ -257,7 +257,9 @@ def _notes() -> str:
         f"over {RESAMPLES} resamples of couples of people. FD is too large for few photos, in "
         "all rows nearly alike; KD is unbiased, so 0 is as good as photos.",
         fid_unavailable(),
-        "Faces seen count each reading; a budget counts learning alone, without evaluation.",
+        "Images seen count each reading. A budget counts learning alone, without evaluation, and "
+        "without a GPU the time that the cores gave to it, so that no row pays for what else the "
+        "machine did.",
     ]
     return "\n".join(f"- {note}" for note in notes)
 

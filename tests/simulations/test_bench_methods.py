@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -319,7 +320,7 @@ class Stopped(BaseException):
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look at the clock is a second after the last: each step takes one second."""
     ticks = itertools.count()
-    monkeypatch.setattr(clock, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(clock, "now", lambda: float(next(ticks)))
 
 
 def small_config(kind: str = "vae", **training: object) -> RunConfig:
@@ -442,6 +443,17 @@ def test_privacy_is_refused(shard, tmp_path):
     private = small_config().model_dump() | {"privacy": {"noise_multiplier": 1.0}}
     with pytest.raises(ConfigError, match="without it"):
         train_for(RunConfig.model_validate(private), shard, budget=1.0, out=tmp_path / "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is the time of day")
+def test_waiting_costs_nothing_and_work_does():
+    began = clock.now()
+    time.sleep(0.3)
+    waited, began = clock.now() - began, clock.now()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    assert 2 * waited < clock.now() - began
 
 
 def test_by_the_real_clock_it_keeps_to_its_budget(shard, tmp_path):
