@@ -84,6 +84,15 @@ class ClockRun:
     def __init__(self, path: Path, state: ClockState, *, budget: float) -> None:
         self.path, self.state, self.budget = path, state, budget
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether the budget is."""
+        return self.state.elapsed >= self.budget
+
+    def has_reached(self, until: float) -> bool:
+        """Whether there is nothing left to do before the clock shows ``until``."""
+        return self.state.is_done or (until <= self.state.elapsed and not self.is_spent)
+
     @classmethod
     def opened(cls, path: Path, config: RunConfig, *, budget: float) -> ClockRun:
         """The run of ``config`` and ``budget`` in ``path``, new or to go on with.
@@ -137,10 +146,11 @@ def learn(
     config: RunConfig,
     run: ClockRun,
     *,
+    until: float,
     on_step: OnClock | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Step on the training faces from wherever ``run`` stands until its budget is spent.
+    """Step on the training faces from wherever ``run`` stands until its clock shows ``until``.
 
     ``learner`` is a new one; it takes up what ``run`` has kept.
 
@@ -159,7 +169,7 @@ def learn(
         epoch=run.state.epoch,
         step=run.state.step,
     )
-    while run.state.elapsed < budget:
+    while run.state.elapsed < until:
         epoch, number, batch = next(batches)
         at = Moment(run.state.elapsed / budget, epoch, number)
         began = now()
@@ -171,7 +181,7 @@ def learn(
             step=number + 1,
             images=run.state.images + len(batch),
         )
-        is_over = run.state.elapsed >= budget
+        is_over = run.state.elapsed >= until
         if is_over or now() - saved >= checkpoint_seconds:
             learner.check_weights(at)
             run.save(learner.tensors())

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import digest
-from facemorph_core.config.schema import RunConfig
+from facemorph_core.config.schema import LossConfig, RunConfig
 from facemorph_core.training.batches import Faces
+from simulations.bench.clock import ClockRun
 from simulations.bench.floors import fit_dct, fit_pca, fit_shape_texture
 from simulations.bench.judge import Watch
 from simulations.bench.method import Method
 from simulations.bench.released import Released
-from simulations.bench.textbook import textbook_config, train_textbook
-from simulations.bench.trained import train_for
+from simulations.bench.textbook import textbook_config, train_textbook, train_textbook_until
+from simulations.bench.trained import train_for, train_until
 
 __all__ = ["BASELINE", "PAIRS", "Fit", "Job", "Rung", "ladder", "released"]
 
@@ -55,6 +56,10 @@ class Job:
     def rows(self) -> NDArray[np.int64]:
         return self.faces.rows("train")
 
+    def clock(self, config: RunConfig) -> ClockRun:
+        """What is trained with this config so far."""
+        return ClockRun.opened(self.folder, config, budget=self.budget)
+
     def on_pass(self, done: int, total: int) -> None:
         self.watch("fitting", done, total)
 
@@ -63,6 +68,8 @@ class Job:
 
 
 Fit = Callable[[Job], Method]
+Learn = Callable[[Job, float], None]
+"""Goes on learning until its clock shows so many seconds of the job's budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,8 @@ class Rung:
     fit: Fit
     recipe: str = ""
     """Digest of the config or of the finished networks, if there are such."""
+    learn: Learn | None = None
+    """For what is trained by the clock: `fit` is the last part of it."""
 
 
 def ladder(*, seed: int) -> list[Rung]:
@@ -91,20 +100,7 @@ def ladder(*, seed: int) -> list[Rung]:
             "Shape 24 + PCA 104",
             lambda job: fit_shape_texture(job.faces, job.rows, NUMBERS, on_pass=job.on_pass),
         ),
-        Rung(
-            "textbook-vae",
-            "Textbook VAE",
-            lambda job: train_textbook(
-                vae.loss,
-                job.faces,
-                budget=job.budget,
-                out=job.folder,
-                latent_dim=NUMBERS,
-                seed=seed,
-                progress=job.on_clock,
-            ),
-            digest(textbook_config(vae.loss, latent_dim=NUMBERS, seed=seed)),
-        ),
+        _textbook(vae.loss, seed=seed),
         _ours("ae", "AE, mean shape", _config("quality_ae", seed=seed)),
         _ours("vae", "VAE, mean shape", vae),
         Rung("vae-fitted", "VAE, mean shape, codes fitted", partial(_fitted, vae), digest(vae)),
@@ -131,12 +127,36 @@ def released(ref: str, *, fit: int = 0) -> Rung:
     return Rung(name, label, lambda _: Released(bundle, fit=fit), recipe)
 
 
+def _textbook(loss: LossConfig, *, seed: int) -> Rung:
+    config = textbook_config(loss, latent_dim=NUMBERS, seed=seed)
+
+    def learn(job: Job, until: float) -> None:
+        train_textbook_until(until, config, job.faces, job.clock(config), progress=job.on_clock)
+
+    def fit(job: Job) -> Method:
+        return train_textbook(
+            loss,
+            job.faces,
+            budget=job.budget,
+            out=job.folder,
+            latent_dim=NUMBERS,
+            seed=seed,
+            progress=job.on_clock,
+        )
+
+    return Rung("textbook-vae", "Textbook VAE", fit, digest(config), learn)
+
+
 def _ours(name: str, label: str, config: RunConfig) -> Rung:
-    return Rung(name, label, partial(_train_ours, config), digest(config))
+    def learn(job: Job, until: float) -> None:
+        train_until(until, config, job.faces, job.clock(config), progress=job.on_clock)
 
+    def fit(job: Job) -> Method:
+        return train_for(
+            config, job.faces, budget=job.budget, out=job.folder, progress=job.on_clock
+        )
 
-def _train_ours(config: RunConfig, job: Job) -> Method:
-    return train_for(config, job.faces, budget=job.budget, out=job.folder, progress=job.on_clock)
+    return Rung(name, label, fit, digest(config), learn)
 
 
 def _fitted(config: RunConfig, job: Job) -> Method:

@@ -72,6 +72,7 @@ __all__ = ["Bench", "Options", "judged", "run_quality", "setup_of", "write_repor
 log = logging.getLogger(__name__)
 
 SHOWN = 10  # people in the grid
+TURN = 60.0  # seconds on the clock
 CURVE_NUMBERS = (64, 128, 256, 512, 1024, 2048)
 TABLE, GRID, REFERENCE = "table.md", "grid.png", "reference.npz"
 
@@ -134,6 +135,15 @@ class Bench:
         if self.with_sets and not couples.suffice:
             log.warning("%d people are too few for FD and KD", len(set(self.people)))
         return couples if self.with_sets and couples.suffice else None
+
+    def row(self, rung: Rung) -> Row | None:
+        """As it is in the folder; None where it has still to be made."""
+        return read_row(self.job(rung).folder, recipe=rung.recipe)
+
+    def job(self, rung: Rung) -> Job:
+        """What its row is made with."""
+        folder = self.out / "rows" / rung.name
+        return Job(self.faces, self.budget, folder, self.watch_of(rung.label))
 
     @cached_property
     def judges(self) -> Judges:
@@ -201,6 +211,9 @@ def run_quality(options: Options) -> Report:
             shard, options.split, quick=options.quick, seed=options.seed, folder=out / "faces"
         )
         bench = Bench(out, faces, 60 * options.minutes, options.seed, watch_of)
+        if any(bench.row(rung) is None for rung in options.rungs):
+            _ = bench.judges  # a judge that is missing is missed before the work
+        learn_in_turns(options.rungs, bench)
         rows = [judged(rung, bench) for rung in options.rungs]
         report = Report(
             setup=setup,
@@ -228,17 +241,28 @@ def setup_of(options: Options, shard: Shard) -> dict[str, Any]:
     }
 
 
+def learn_in_turns(rungs: Sequence[Rung], bench: Bench) -> None:
+    """Let every row that is trained by the clock learn for a turn, then for the next one.
+
+    Whatever else the machine does, heat and neighbours, it does to all of them.
+    """
+    learning = [
+        (rung.learn, bench.job(rung)) for rung in rungs if rung.learn and not bench.row(rung)
+    ]
+    for until in [*np.arange(TURN, bench.budget, TURN), bench.budget]:
+        for learn, job in learning:
+            learn(job, until)
+
+
 def judged(rung: Rung, bench: Bench) -> Row:
     """The row as it is in the bench's folder, or else made, judged and kept there."""
-    folder = bench.out / "rows" / rung.name
-    row = read_row(folder, recipe=rung.recipe)
+    row = bench.row(rung)
     if row is None:
-        judges = bench.judges  # a judge that is missing is missed before the work
-        watch = bench.watch_of(rung.label)
-        method = rung.fit(Job(bench.faces, bench.budget, folder, watch))
-        scores = judge(method, bench.faces, bench.rows, judges, watch=watch)
+        judges, job = bench.judges, bench.job(rung)
+        method = rung.fit(job)
+        scores = judge(method, bench.faces, bench.rows, judges, watch=job.watch)
         row = Row(rung.name, rung.label, method.facts, scores, _seen_through(method, bench))
-        write_row(folder, row, recipe=rung.recipe)
+        write_row(job.folder, row, recipe=rung.recipe)
     return row
 
 

@@ -258,8 +258,8 @@ def _notes() -> str:
         "all rows nearly alike; KD is unbiased, so 0 is as good as photos.",
         fid_unavailable(),
         "Images seen count each reading. A budget counts learning alone, without evaluation, and "
-        "without a GPU the time that the cores gave to it, so that no row pays for what else the "
-        "machine did.",
+        "without a GPU the time that the cores gave to it; rows that learn take turns of a minute. So "
+        "none pays for what else the machine did.",
     ]
     return "\n".join(f"- {note}" for note in notes)
 

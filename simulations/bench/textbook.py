@@ -49,7 +49,14 @@ from facemorph_core.training.trainer import Moment, check_finite_weights
 from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
 from simulations.bench.method import Facts, standard_normal
 
-__all__ = ["Textbook", "TextbookTrainer", "TextbookVAE", "textbook_config", "train_textbook"]
+__all__ = [
+    "Textbook",
+    "TextbookTrainer",
+    "TextbookVAE",
+    "textbook_config",
+    "train_textbook",
+    "train_textbook_until",
+]
 
 CHANNELS = (32, 64, 128, 256, 512)
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
@@ -207,11 +214,36 @@ def train_textbook(
     """
     config = textbook_config(loss, image_size=shard.size, latent_dim=latent_dim, seed=seed)
     run = ClockRun.opened(out, config, budget=budget)
-    if not run.state.is_done:
-        trainer = TextbookTrainer(config)
-        learn(trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds)
-        run.finish(trainer.model.state_dict())
+    train_textbook_until(
+        budget, config, shard, run, progress=progress, checkpoint_seconds=checkpoint_seconds
+    )
     return _finished(config, run)
+
+
+def train_textbook_until(
+    until: float,
+    config: RunConfig,
+    shard: Faces,
+    run: ClockRun,
+    *,
+    progress: OnClock | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
+    """Train from wherever ``run`` stands until its clock shows ``until`` seconds."""
+    if run.has_reached(until):
+        return
+    trainer = TextbookTrainer(config)
+    learn(
+        trainer,
+        shard,
+        config,
+        run,
+        until=until,
+        on_step=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if run.is_spent:
+        run.finish(trainer.model.state_dict())
 
 
 def _finished(config: RunConfig, run: ClockRun) -> Textbook:

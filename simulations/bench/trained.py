@@ -97,19 +97,43 @@ def train_for(
     if config.privacy is not None:
         raise ConfigError(config.name, ["privacy: the benchmark compares training without it"])
     run = ClockRun.opened(out, config, budget=budget)
-    geometry = geometry_of(config.model.geometry, config.model.image_size)
+    train_until(
+        budget, config, shard, run, progress=progress, checkpoint_seconds=checkpoint_seconds
+    )
+    return _finished(config, geometry_of(config.model.geometry, config.model.image_size), run)
+
+
+def train_until(
+    until: float,
+    config: RunConfig,
+    shard: Faces,
+    run: ClockRun,
+    *,
+    progress: OnClock | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
+    """Train from wherever ``run`` stands until its clock shows ``until`` seconds."""
+    if run.has_reached(until):
+        return
     with cpu_threads(config.training.threads):
-        if not run.state.is_done:
-            model = build_model(config.model, seed=config.seed)
-            trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-            learn(
-                trainer, shard, config, run, on_step=progress, checkpoint_seconds=checkpoint_seconds
-            )
+        model = build_model(config.model, seed=config.seed)
+        trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
+        learn(
+            trainer,
+            shard,
+            config,
+            run,
+            until=until,
+            on_step=progress,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+        if run.is_spent:
             model = released(trainer)
             if isinstance(config.model, AEConfig):
-                _save_prior(out, fitted_gaussian(_texture_codes(model, geometry, shard)))
+                geometry = geometry_of(config.model.geometry, config.model.image_size)
+                codes = _texture_codes(model, geometry, shard)
+                _save_prior(run.path, fitted_gaussian(codes))
             run.finish(model.state_dict())
-    return _finished(config, geometry, run)
 
 
 def fitted_gaussian(codes: NDArray[np.float32]) -> Gaussian:

@@ -38,9 +38,10 @@ from simulations.bench.textbook import (
     TextbookVAE,
     textbook_config,
     train_textbook,
+    train_textbook_until,
 )
 from simulations.bench.tight import TightFaces, tightened, tightened_landmarks
-from simulations.bench.trained import Ours, fitted_gaussian, train_for
+from simulations.bench.trained import Ours, fitted_gaussian, train_for, train_until
 
 SIZE = 128
 TRAIN, VAL = 12, 4
@@ -393,6 +394,25 @@ def test_stopped_it_goes_on_as_if_it_never_was(shard, tmp_path, ticking, kind):
     assert parts.facts.seconds == 5.0
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(bool(value.isfinite().all()) for value in a.values())
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("kind", ["vae", "textbook"])
+def test_in_turns_it_learns_the_same(shard, tmp_path, ticking, kind):
+    whole = LEARNERS[kind](shard, budget=5.0, out=tmp_path / "whole")
+    learn, config = {
+        "vae": (train_until, small_config()),
+        "textbook": (
+            train_textbook_until,
+            textbook_config(LossConfig(squared=1.0), image_size=SIZE, latent_dim=8),
+        ),
+    }[kind]
+    for until, shown in ((2.0, 2.0), (1.0, 2.0), (4.0, 4.0), (5.0, 5.0), (5.0, 5.0)):
+        learn(until, config, shard, clock.ClockRun.opened(tmp_path / "parts", config, budget=5.0))
+        state = json.loads((tmp_path / "parts" / "state.json").read_text())
+        assert (state["elapsed"], state["is_done"]) == (shown, shown == 5.0)
+    assert LEARNERS[kind](shard, budget=5.0, out=tmp_path / "parts").facts == whole.facts
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -201,6 +201,23 @@ def test_another_setup_is_refused(options, rungs, change, told):
     assert rungs[0].fit.calls == 1
 
 
+def test_rows_that_learn_by_the_clock_take_turns_of_a_minute_unless_they_are_there(options):
+    told: list[tuple[str, float]] = []
+
+    def learning(rung: Rung) -> Rung:
+        return replace(rung, learn=lambda job, until: told.append((job.folder.name, until)))
+
+    one, other, still = options.rungs
+    options = replace(options, rungs=[learning(one), learning(other), still], minutes=2.5)
+    run_quality(replace(options, rungs=options.rungs[:1]))
+    assert told == [(one.name, 60), (one.name, 120), (one.name, 150)]
+    told.clear()
+    third = replace(learning(still), name="third")
+    run_quality(replace(options, rungs=[*options.rungs, third]))
+    turns = itertools.product((60, 120, 150), (other.name, "third"))
+    assert told == [(name, until) for until, name in turns]
+
+
 def test_a_folder_of_an_earlier_format_is_refused(options):
     run_quality(options)
     file = options.out / "bench.json"
