@@ -258,7 +258,7 @@ def _notes() -> str:
         "all rows nearly alike; KD is unbiased, so 0 is as good as photos.",
         fid_unavailable(),
         "Images seen count each reading. A budget counts learning alone, without evaluation, and "
-        "without a GPU the time that the cores gave to it; rows that learn take turns of a minute. So "
+        "without a GPU the time that the cores gave to it. Rows that learn take turns of a minute: "
         "none pays for what else the machine did.",
     ]
     return "\n".join(f"- {note}" for note in notes)
