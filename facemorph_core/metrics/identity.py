@@ -63,9 +63,12 @@ class Embedder(Protocol):
         """Embeddings (n, d) of faces (n, S, S, 3) read at landmarks (n, 68, 2)."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FaceEmbedder:
-    """dlib's ResNet over aligned faces; loaded from ``weights`` at the first face."""
+    """dlib's ResNet over aligned faces; loaded from ``weights`` at the first face.
+
+    Should a worker die, this process does the work of all of them from then on.
+    """
 
     weights: Path
     workers: int = 0
@@ -86,8 +89,9 @@ class FaceEmbedder:
                 for start, part in enumerate(found):
                     embedded[start :: self.workers] = part
                 return embedded
-            except BrokenProcessPool:  # a worker was killed: this process goes on alone
+            except BrokenProcessPool:
                 log.warning("a process that embeds faces died; the work goes on without")
+                self.workers = 0
         return _embedded(self.weights, chips)
 
 

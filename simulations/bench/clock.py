@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,10 +33,11 @@ from facemorph_core.output import output_error
 from facemorph_core.rundir import write_atomic
 from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
+from facemorph_core.training.compute import cpu_threads
 from facemorph_core.training.streams import stream
 from facemorph_core.training.trainer import Moment
 
-__all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Learner", "OnClock", "learn", "now"]
+__all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Course", "Learner", "OnClock", "now"]
 
 CHECKPOINT_SECONDS = 120.0
 """A kill costs at most this much work."""
@@ -140,24 +141,92 @@ class ClockRun:
                 file.unlink(missing_ok=True)
 
 
-def learn(
+L = TypeVar("L", bound=Learner)
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class Course(Generic[L, M]):
+    """All that learning by the clock has to know of what is learnt."""
+
+    config: RunConfig
+    begin: Callable[[], L]
+    """A new learner."""
+    give_away: Callable[[L, Faces, Path], Mapping[str, Tensor]]
+    """What is kept of a learner whose budget is spent, beside what this writes to the folder."""
+    learnt: Callable[[ClockRun], M]
+    """What a finished run has made."""
+
+    def complete(
+        self,
+        faces: Faces,
+        *,
+        budget: float,
+        out: Path,
+        on_step: OnClock | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> M:
+        """Learn for ``budget`` seconds from wherever ``out`` stands; a finished run is loaded.
+
+        Raises:
+            OutputError: ``out`` holds a run of another config or budget.
+            TrainingDiverged: the last checkpoint is intact.
+        """
+        run = ClockRun.opened(out, self.config, budget=budget)
+        self.go_on(faces, run, budget, on_step=on_step, checkpoint_seconds=checkpoint_seconds)
+        return self.learnt(run)
+
+    def go_on(
+        self,
+        faces: Faces,
+        run: ClockRun,
+        until: float,
+        *,
+        on_step: OnClock | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        """Learn from wherever ``run`` stands until its clock shows ``until``.
+
+        Raises:
+            TrainingDiverged: the last checkpoint is intact.
+        """
+        if run.has_reached(until):
+            return
+        with cpu_threads(self.config.training.threads):
+            learner = self.begin()
+            _learn(
+                learner,
+                faces,
+                self.config,
+                run,
+                until=until,
+                on_step=on_step,
+                checkpoint_seconds=checkpoint_seconds,
+            )
+            if run.is_spent:
+                run.finish(self.give_away(learner, faces, run.path))
+
+
+def now() -> float:
+    """Seconds on the clock: differences between two looks at it count."""
+    if torch.cuda.is_available():
+        return perf_counter()
+    return process_time() / torch.get_num_threads()
+
+
+def _learn(
     learner: Learner,
     faces: Faces,
     config: RunConfig,
     run: ClockRun,
     *,
     until: float,
-    on_step: OnClock | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    on_step: OnClock | None,
+    checkpoint_seconds: float,
 ) -> None:
-    """Step on the training faces from wherever ``run`` stands until its clock shows ``until``.
-
-    ``learner`` is a new one; it takes up what ``run`` has kept.
+    """Step on the training faces; ``learner`` is a new one, and takes up what ``run`` has kept.
 
     Schedules follow the clock: the share of the run that is done is that of the budget.
-
-    Raises:
-        TrainingDiverged: the last checkpoint is intact.
     """
     if tensors := run.learner_tensors():
         learner.restore(tensors)
@@ -188,13 +257,6 @@ def learn(
             saved = now()
         if on_step is not None:
             on_step(run.state.elapsed, budget, terms)
-
-
-def now() -> float:
-    """Seconds on the clock: differences between two looks at it count."""
-    if torch.cuda.is_available():
-        return perf_counter()
-    return process_time() / torch.get_num_threads()
 
 
 def _batches(

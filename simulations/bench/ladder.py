@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import digest
-from facemorph_core.config.schema import LossConfig, RunConfig
+from facemorph_core.config.schema import RunConfig
 from facemorph_core.training.batches import Faces
-from simulations.bench.clock import ClockRun
+from facemorph_core.training.trainer import Trainer
+from simulations.bench.clock import ClockRun, Course
 from simulations.bench.floors import fit_dct, fit_pca, fit_shape_texture
 from simulations.bench.judge import Watch
 from simulations.bench.method import Method
 from simulations.bench.released import Released
-from simulations.bench.textbook import textbook_config, train_textbook, train_textbook_until
-from simulations.bench.trained import train_for, train_until
+from simulations.bench.textbook import textbook_config, textbook_course
+from simulations.bench.trained import Ours, course
 
 __all__ = ["BASELINE", "PAIRS", "Fit", "Job", "Rung", "ladder", "released"]
 
@@ -38,6 +39,7 @@ PAIRS = {
 }
 """Rows that differ in one thing."""
 NUMBERS = 128
+M = TypeVar("M", bound=Method)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -87,7 +89,12 @@ class Rung:
 
 def ladder(*, seed: int) -> list[Rung]:
     """All rows, in the order of the table."""
-    vae = _config("quality_vae", seed=seed)
+
+    def ours(name: str) -> Course[Trainer, Ours]:
+        return course(load_run_config(CONFIGS / f"{name}.yaml", [f"seed={seed}"]))
+
+    vae = ours("quality_vae")
+    textbook = textbook_config(vae.config.loss, latent_dim=NUMBERS, seed=seed)
     return [
         Rung("dct-128", "DCT-128, untrained", lambda job: fit_dct(job.faces, job.rows, NUMBERS)),
         Rung(
@@ -100,13 +107,18 @@ def ladder(*, seed: int) -> list[Rung]:
             "Shape 24 + PCA 104",
             lambda job: fit_shape_texture(job.faces, job.rows, NUMBERS, on_pass=job.on_pass),
         ),
-        _textbook(vae.loss, seed=seed),
-        _ours("ae", "AE, mean shape", _config("quality_ae", seed=seed)),
-        _ours("vae", "VAE, mean shape", vae),
-        Rung("vae-fitted", "VAE, mean shape, codes fitted", partial(_fitted, vae), digest(vae)),
-        _ours("vae-plain", "VAE, plain frame", _config("quality_plain", seed=seed)),
-        _ours("vae-perceptual", "VAE, perceptual", _config("quality_perceptual", seed=seed)),
-        _ours("vaegan", "VAE-GAN, perceptual", _config("quality_vaegan", seed=seed)),
+        _by_clock("textbook-vae", "Textbook VAE", textbook_course(textbook)),
+        _by_clock("ae", "AE, mean shape", ours("quality_ae")),
+        _by_clock("vae", "VAE, mean shape", vae),
+        Rung(
+            "vae-fitted",
+            "VAE, mean shape, codes fitted",
+            partial(_fitted, vae),
+            digest(vae.config),
+        ),
+        _by_clock("vae-plain", "VAE, plain frame", ours("quality_plain")),
+        _by_clock("vae-perceptual", "VAE, perceptual", ours("quality_perceptual")),
+        _by_clock("vaegan", "VAE-GAN, perceptual", ours("quality_vaegan")),
         released("starter"),
     ]
 
@@ -127,44 +139,23 @@ def released(ref: str, *, fit: int = 0) -> Rung:
     return Rung(name, label, lambda _: Released(bundle, fit=fit), recipe)
 
 
-def _textbook(loss: LossConfig, *, seed: int) -> Rung:
-    config = textbook_config(loss, latent_dim=NUMBERS, seed=seed)
-
-    def learn(job: Job, until: float) -> None:
-        train_textbook_until(until, config, job.faces, job.clock(config), progress=job.on_clock)
-
-    def fit(job: Job) -> Method:
-        return train_textbook(
-            loss,
-            job.faces,
-            budget=job.budget,
-            out=job.folder,
-            latent_dim=NUMBERS,
-            seed=seed,
-            progress=job.on_clock,
-        )
-
-    return Rung("textbook-vae", "Textbook VAE", fit, digest(config), learn)
+def _by_clock(name: str, label: str, course: Course[Any, Any]) -> Rung:
+    return Rung(
+        name,
+        label,
+        fit=partial(_completed, course),
+        recipe=digest(course.config),
+        learn=lambda job, until: course.go_on(
+            job.faces, job.clock(course.config), until, on_step=job.on_clock
+        ),
+    )
 
 
-def _ours(name: str, label: str, config: RunConfig) -> Rung:
-    def learn(job: Job, until: float) -> None:
-        train_until(until, config, job.faces, job.clock(config), progress=job.on_clock)
-
-    def fit(job: Job) -> Method:
-        return train_for(
-            config, job.faces, budget=job.budget, out=job.folder, progress=job.on_clock
-        )
-
-    return Rung(name, label, fit, digest(config), learn)
+def _completed(course: Course[Any, M], job: Job) -> M:
+    return course.complete(job.faces, budget=job.budget, out=job.folder, on_step=job.on_clock)
 
 
-def _fitted(config: RunConfig, job: Job) -> Method:
+def _fitted(course: Course[Any, Ours], job: Job) -> Method:
     """The model of the row "vae", its codes fitted by one step."""
-    folder = job.folder.with_name("vae")
-    trained = train_for(config, job.faces, budget=job.budget, out=folder, progress=job.on_clock)
+    trained = _completed(course, replace(job, folder=job.folder.with_name("vae")))
     return replace(trained, facts=trained.facts.fitted(1), fit=1)
-
-
-def _config(name: str, *, seed: int) -> RunConfig:
-    return load_run_config(CONFIGS / f"{name}.yaml", [f"seed={seed}"])

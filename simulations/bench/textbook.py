@@ -20,7 +20,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ from facemorph_core.training.objective import (
 from facemorph_core.training.optimiser import Optimiser
 from facemorph_core.training.reconstruct import device_of, to_pixels
 from facemorph_core.training.trainer import Moment, check_finite_weights
-from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
+from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 
 __all__ = [
@@ -54,8 +53,7 @@ __all__ = [
     "TextbookTrainer",
     "TextbookVAE",
     "textbook_config",
-    "train_textbook",
-    "train_textbook_until",
+    "textbook_course",
 ]
 
 CHANNELS = (32, 64, 128, 256, 512)
@@ -195,58 +193,17 @@ def textbook_config(
     )
 
 
-def train_textbook(
-    loss: LossConfig,
-    shard: Faces,
-    *,
-    budget: float,
-    out: Path,
-    latent_dim: int = 128,
-    seed: int = 0,
-    progress: OnClock | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Textbook:
-    """Train for ``budget`` seconds from wherever ``out`` stands; a finished run is only loaded.
-
-    Raises:
-        OutputError: ``out`` holds a run of another config or budget.
-        TrainingDiverged: the last checkpoint is intact.
-    """
-    config = textbook_config(loss, image_size=shard.size, latent_dim=latent_dim, seed=seed)
-    run = ClockRun.opened(out, config, budget=budget)
-    train_textbook_until(
-        budget, config, shard, run, progress=progress, checkpoint_seconds=checkpoint_seconds
-    )
-    return _finished(config, run)
-
-
-def train_textbook_until(
-    until: float,
-    config: RunConfig,
-    shard: Faces,
-    run: ClockRun,
-    *,
-    progress: OnClock | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> None:
-    """Train from wherever ``run`` stands until its clock shows ``until`` seconds."""
-    if run.has_reached(until):
-        return
-    trainer = TextbookTrainer(config)
-    learn(
-        trainer,
-        shard,
+def textbook_course(config: RunConfig) -> Course[TextbookTrainer, Textbook]:
+    """How it learns by the clock; ``config`` as `textbook_config` makes it."""
+    return Course(
         config,
-        run,
-        until=until,
-        on_step=progress,
-        checkpoint_seconds=checkpoint_seconds,
+        begin=lambda: TextbookTrainer(config),
+        give_away=lambda trainer, _faces, _folder: trainer.model.state_dict(),
+        learnt=lambda run: _learnt(config, run),
     )
-    if run.is_spent:
-        run.finish(trainer.model.state_dict())
 
 
-def _finished(config: RunConfig, run: ClockRun) -> Textbook:
+def _learnt(config: RunConfig, run: ClockRun) -> Textbook:
     model = TextbookVAE(config.model.image_size, config.model.latent_dim)
     model.load_state_dict(run.released())
     facts = Facts(

@@ -6,6 +6,7 @@ the run that is done is that of a budget of seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from facemorph_core.config.schema import AEConfig, RunConfig
 from facemorph_core.errors import ConfigError
@@ -22,13 +24,13 @@ from facemorph_core.models import Autoencoder, build_model, count_parameters
 from facemorph_core.training.batches import Faces
 from facemorph_core.training.central import released
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
-from facemorph_core.training.compute import choose_compute, cpu_threads
+from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.reconstruct import decode, encode
 from facemorph_core.training.trainer import Trainer
-from simulations.bench.clock import CHECKPOINT_SECONDS, ClockRun, OnClock, learn
+from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 
-__all__ = ["Gaussian", "Ours", "fitted_gaussian", "train_for"]
+__all__ = ["Gaussian", "Ours", "course", "fitted_gaussian"]
 
 PRIOR_FACES = 4000
 """Training faces whose codes the prior of a plain autoencoder is fitted to."""
@@ -78,62 +80,27 @@ class Ours:
         return self.geometry.join(shape, self.texture_prior.of(texture))
 
 
-def train_for(
-    config: RunConfig,
-    shard: Faces,
-    *,
-    budget: float,
-    out: Path,
-    progress: OnClock | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Ours:
-    """Train for ``budget`` seconds from wherever ``out`` stands; a finished run is only loaded.
+def course(config: RunConfig) -> Course[Trainer, Ours]:
+    """How the model of ``config`` learns by the clock.
 
     Raises:
         ConfigError: the config asks for privacy, which only sites offer.
-        OutputError: ``out`` holds a run of another config or budget.
-        TrainingDiverged: the last checkpoint is intact.
     """
     if config.privacy is not None:
         raise ConfigError(config.name, ["privacy: the benchmark compares training without it"])
-    run = ClockRun.opened(out, config, budget=budget)
-    train_until(
-        budget, config, shard, run, progress=progress, checkpoint_seconds=checkpoint_seconds
-    )
-    return _finished(config, geometry_of(config.model.geometry, config.model.image_size), run)
+    geometry = geometry_of(config.model.geometry, config.model.image_size)
 
-
-def train_until(
-    until: float,
-    config: RunConfig,
-    shard: Faces,
-    run: ClockRun,
-    *,
-    progress: OnClock | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> None:
-    """Train from wherever ``run`` stands until its clock shows ``until`` seconds."""
-    if run.has_reached(until):
-        return
-    with cpu_threads(config.training.threads):
+    def begin() -> Trainer:
         model = build_model(config.model, seed=config.seed)
-        trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
-        learn(
-            trainer,
-            shard,
-            config,
-            run,
-            until=until,
-            on_step=progress,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        if run.is_spent:
-            model = released(trainer)
-            if isinstance(config.model, AEConfig):
-                geometry = geometry_of(config.model.geometry, config.model.image_size)
-                codes = _texture_codes(model, geometry, shard)
-                _save_prior(run.path, fitted_gaussian(codes))
-            run.finish(model.state_dict())
+        return Trainer(model, config, choose_compute(config.training), seed=config.seed)
+
+    def give_away(trainer: Trainer, faces: Faces, folder: Path) -> Mapping[str, Tensor]:
+        model = released(trainer)
+        if isinstance(config.model, AEConfig):
+            _save_prior(folder, fitted_gaussian(_texture_codes(model, geometry, faces)))
+        return model.state_dict()
+
+    return Course(config, begin, give_away, learnt=lambda run: _learnt(config, geometry, run))
 
 
 def fitted_gaussian(codes: NDArray[np.float32]) -> Gaussian:
@@ -146,7 +113,7 @@ def fitted_gaussian(codes: NDArray[np.float32]) -> Gaussian:
     return Gaussian(codes.mean(axis=0), factor.astype(np.float32))
 
 
-def _finished(config: RunConfig, geometry: Geometry, run: ClockRun) -> Ours:
+def _learnt(config: RunConfig, geometry: Geometry, run: ClockRun) -> Ours:
     model = build_model(config.model)
     model.load_state_dict(run.released())
     prior, note = None, "prior: N(0, I)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,11 +36,10 @@ from simulations.bench.textbook import (
     TextbookTrainer,
     TextbookVAE,
     textbook_config,
-    train_textbook,
-    train_textbook_until,
+    textbook_course,
 )
 from simulations.bench.tight import TightFaces, tightened, tightened_landmarks
-from simulations.bench.trained import Ours, fitted_gaussian, train_for, train_until
+from simulations.bench.trained import Ours, course, fitted_gaussian
 
 SIZE = 128
 TRAIN, VAL = 12, 4
@@ -343,25 +341,20 @@ def small_config(kind: str = "vae", **training: object) -> RunConfig:
     )
 
 
-Train = Callable[..., Method]
+def textbook_small(loss: LossConfig | None = None) -> clock.Course[TextbookTrainer, Textbook]:
+    loss = loss or LossConfig(squared=1.0)
+    return textbook_course(textbook_config(loss, image_size=SIZE, latent_dim=8))
 
 
-def train_ours(kind: str) -> Train:
-    def train(shard: Shard, **options: object) -> Method:
-        return train_for(small_config(kind), shard, **options)
-
-    return train
-
-
-def train_the_textbook(shard: Shard, **options: object) -> Method:
-    return train_textbook(LossConfig(squared=1.0), shard, latent_dim=8, **options)
-
-
-LEARNERS = {
-    "vae": train_ours("vae"),
-    "ae": train_ours("ae"),
-    "textbook": train_the_textbook,
+COURSES = {
+    "vae": course(small_config("vae")),
+    "ae": course(small_config("ae")),
+    "textbook": textbook_small(),
 }
+
+
+def train_small(shard: Shard, kind: str = "vae", **options: object) -> Ours:
+    return course(small_config(kind)).complete(shard, **options)
 
 
 def stopping_at(seconds: float) -> clock.OnClock:
@@ -373,10 +366,10 @@ def stopping_at(seconds: float) -> clock.OnClock:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", COURSES)
 def test_stopped_it_goes_on_as_if_it_never_was(shard, tmp_path, ticking, kind):
     """Weights, optimiser, running mean, place in the epoch, schedule and clock all go on."""
-    train = LEARNERS[kind]
+    train = COURSES[kind].complete
     whole = train(shard, budget=5.0, out=tmp_path / "whole", checkpoint_seconds=0.0)
     for seconds in (2.0, 4.0):
         with pytest.raises(Stopped):
@@ -385,7 +378,7 @@ def test_stopped_it_goes_on_as_if_it_never_was(shard, tmp_path, ticking, kind):
                 budget=5.0,
                 out=tmp_path / "parts",
                 checkpoint_seconds=0.0,
-                progress=stopping_at(seconds),
+                on_step=stopping_at(seconds),
             )
         state = json.loads((tmp_path / "parts" / "state.json").read_text())
         assert (state["elapsed"], state["is_done"]) == (seconds, False)
@@ -399,35 +392,29 @@ def test_stopped_it_goes_on_as_if_it_never_was(shard, tmp_path, ticking, kind):
 
 @pytest.mark.parametrize("kind", ["vae", "textbook"])
 def test_in_turns_it_learns_the_same(shard, tmp_path, ticking, kind):
-    whole = LEARNERS[kind](shard, budget=5.0, out=tmp_path / "whole")
-    learn, config = {
-        "vae": (train_until, small_config()),
-        "textbook": (
-            train_textbook_until,
-            textbook_config(LossConfig(squared=1.0), image_size=SIZE, latent_dim=8),
-        ),
-    }[kind]
+    learner = COURSES[kind]
+    whole = learner.complete(shard, budget=5.0, out=tmp_path / "whole")
     for until, shown in ((2.0, 2.0), (1.0, 2.0), (4.0, 4.0), (5.0, 5.0), (5.0, 5.0)):
-        learn(until, config, shard, clock.ClockRun.opened(tmp_path / "parts", config, budget=5.0))
+        run = clock.ClockRun.opened(tmp_path / "parts", learner.config, budget=5.0)
+        learner.go_on(shard, run, until)
         state = json.loads((tmp_path / "parts" / "state.json").read_text())
         assert (state["elapsed"], state["is_done"]) == (shown, shown == 5.0)
-    assert LEARNERS[kind](shard, budget=5.0, out=tmp_path / "parts").facts == whole.facts
+    assert learner.complete(shard, budget=5.0, out=tmp_path / "parts").facts == whole.facts
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_what_was_not_saved_is_done_again_and_its_clock_is_not_lost(shard, tmp_path, ticking):
-    config = small_config()
     options = {"budget": 4.0, "out": tmp_path / "run", "checkpoint_seconds": 1e9}
     with pytest.raises(Stopped):
-        train_for(config, shard, **options, progress=stopping_at(3.0))
+        train_small(shard, **options, on_step=stopping_at(3.0))
     assert not (tmp_path / "run" / "state.json").exists()
-    ours = train_for(config, shard, **options)
+    ours = train_small(shard, **options)
     assert (ours.facts.seconds, ours.facts.images_seen) == (4.0, 12 + 5)
 
 
 def test_fitted_codes_are_of_the_same_model_and_draw_better(shard, tmp_path, ticking):
-    alone = train_for(small_config(), shard, budget=3.0, out=tmp_path / "run")
+    alone = train_small(shard, budget=3.0, out=tmp_path / "run")
     fitted = replace(alone, fit=1)
     rows = shard.rows("val")
     faces, landmarks = shard.images(rows), shard.landmarks(rows)
@@ -439,8 +426,8 @@ def test_fitted_codes_are_of_the_same_model_and_draw_better(shard, tmp_path, tic
 
 def test_a_finished_run_is_loaded_and_holds_the_model_alone(shard, tmp_path, ticking):
     out = tmp_path / "run"
-    first = train_for(small_config(), shard, budget=2.0, out=out)
-    again = train_for(small_config(), shard, budget=2.0, out=out, progress=stopping_at(0.0))
+    first = train_small(shard, budget=2.0, out=out)
+    again = train_small(shard, budget=2.0, out=out, on_step=stopping_at(0.0))
     rows = shard.rows("val")
     assert again.facts == first.facts
     np.testing.assert_array_equal(through(again, shard, rows), through(first, shard, rows))
@@ -449,20 +436,20 @@ def test_a_finished_run_is_loaded_and_holds_the_model_alone(shard, tmp_path, tic
 
 
 def test_a_folder_of_another_run_is_refused(shard, tmp_path, ticking):
-    train_for(small_config(), shard, budget=1.0, out=tmp_path / "run")
+    train_small(shard, budget=1.0, out=tmp_path / "run")
     with pytest.raises(OutputError, match="another config or budget"):
-        train_for(small_config(), shard, budget=2.0, out=tmp_path / "run")
+        train_small(shard, budget=2.0, out=tmp_path / "run")
     with pytest.raises(OutputError, match="another config or budget"):
-        train_for(small_config("ae"), shard, budget=1.0, out=tmp_path / "run")
+        train_small(shard, "ae", budget=1.0, out=tmp_path / "run")
     (tmp_path / "run" / "state.json").write_text('{"round": 3}')
     with pytest.raises(OutputError, match="something else"):
-        train_for(small_config(), shard, budget=1.0, out=tmp_path / "run")
+        train_small(shard, budget=1.0, out=tmp_path / "run")
 
 
-def test_privacy_is_refused(shard, tmp_path):
+def test_privacy_is_refused():
     private = small_config().model_dump() | {"privacy": {"noise_multiplier": 1.0}}
     with pytest.raises(ConfigError, match="without it"):
-        train_for(RunConfig.model_validate(private), shard, budget=1.0, out=tmp_path / "run")
+        course(RunConfig.model_validate(private))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is the time of day")
@@ -477,7 +464,7 @@ def test_waiting_costs_nothing_and_work_does():
 
 
 def test_by_the_real_clock_it_keeps_to_its_budget(shard, tmp_path):
-    ours = train_for(small_config(), shard, budget=0.5, out=tmp_path / "run")
+    ours = train_small(shard, budget=0.5, out=tmp_path / "run")
     assert 0.5 <= ours.facts.seconds < 30
     assert ours.facts.images_seen >= 5
 
@@ -486,7 +473,7 @@ def test_by_the_real_clock_it_keeps_to_its_budget(shard, tmp_path):
 
 
 def test_an_autoencoder_samples_as_its_codes_are_spread(shard, tmp_path, ticking):
-    ours = train_for(small_config("ae"), shard, budget=2.0, out=tmp_path / "run")
+    ours = train_small(shard, "ae", budget=2.0, out=tmp_path / "run")
     rows = shard.rows("train")
     codes = ours.encode(shard.images(rows), shard.landmarks(rows))[:, 24:]
     drawn = ours.sample(20_000, seed=1)
@@ -555,7 +542,7 @@ def test_the_textbook_trainer_refuses_what_is_no_number(shard):
 
 def test_the_textbook_codes_do_not_depend_on_the_batch(shard, tmp_path, ticking):
     """BatchNorm uses its running moments outside of training."""
-    made = train_textbook(LossConfig(), shard, budget=2.0, out=tmp_path / "run", latent_dim=8)
+    made = textbook_small(LossConfig()).complete(shard, budget=2.0, out=tmp_path / "run")
     assert isinstance(made, Textbook)
     rows = shard.rows("val")
     pixels, landmarks = shard.images(rows), shard.landmarks(rows)
