@@ -27,7 +27,16 @@ from facemorph_core.processes import available_cores
 from simulations.bench.method import Method
 from simulations.bench.sets import Distance, SetJudge
 
-__all__ = ["Judges", "Remembering", "Scores", "Watch", "face_judges", "judge", "lpips_judge"]
+__all__ = [
+    "Judges",
+    "Remembering",
+    "Scores",
+    "Watch",
+    "judge",
+    "lpips_judge",
+    "person_judge",
+    "picture_judges",
+]
 
 GREY = 127
 """What stands outside the hull in both pictures when LPIPS looks at the inside alone."""
@@ -81,21 +90,24 @@ def judge(
     return Scores(columns, judges.sets.distances(method, codes, progress=progress))
 
 
-def face_judges(faces: FaceSet, rows: NDArray[np.int64]) -> list[Judge]:
-    """PSNR, SSIM, LPIPS and identity, the first three of the frame and of the hull.
+def picture_judges() -> list[Judge]:
+    """PSNR, SSIM and LPIPS, each of the frame and of the hull.
 
     Raises:
-        WeightsUnavailable: a network's weights are not here; the hint is the command.
+        WeightsUnavailable: LPIPS's weights are not here; the hint is the command.
         MissingExtra: a package is not here.
     """
+    return [psnr_judge, ssim_judge, lpips_judge(load_lpips())]
+
+
+def person_judge(faces: FaceSet, rows: NDArray[np.int64]) -> Judge:
+    """Whether dlib verifies what is made of a face as the person.
+
+    Raises:
+        WeightsUnavailable: dlib's embedding is not here; the hint is the command.
+    """
     embedder = Remembering(FaceEmbedder(embedding_weights(), workers=available_cores()))
-    others = other_photo(faces.people, rows.tolist())
-    return [
-        psnr_judge,
-        ssim_judge,
-        lpips_judge(load_lpips()),
-        identity_judge(faces, others, embedder),
-    ]
+    return identity_judge(faces, other_photo(faces.people, rows.tolist()), embedder)
 
 
 def lpips_judge(network: LPIPS) -> Judge:

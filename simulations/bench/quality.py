@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ from facemorph_core.training.compute import choose_compute
 from simulations.bench.claims import Curve
 from simulations.bench.faces import Split, faces_for
 from simulations.bench.floors import PCA, fit_pca, truncated
-from simulations.bench.judge import Judges, Watch, face_judges, judge
+from simulations.bench.judge import Judges, Watch, judge, person_judge, picture_judges
 from simulations.bench.ladder import Job, Rung
 from simulations.bench.method import Method
 from simulations.bench.sets import (
@@ -108,7 +108,8 @@ class Bench:
     """Seconds of training a row."""
     seed: int
     watch_of: WatchOf
-    with_sets: bool = True
+    pictures_only: bool = False
+    """Whether persons and sets are left unjudged."""
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -131,10 +132,12 @@ class Bench:
     @cached_property
     def couples(self) -> Couples | None:
         """Who is morphed with whom; None where sets are not judged."""
+        if self.pictures_only:
+            return None
         couples = couples_of(self.people, seed=self.seed)
-        if self.with_sets and not couples.suffice:
+        if not couples.suffice:
             log.warning("%d people are too few for FD and KD", len(set(self.people)))
-        return couples if self.with_sets and couples.suffice else None
+        return couples if couples.suffice else None
 
     def row(self, rung: Rung) -> Row | None:
         """As it is in the folder; None where it has still to be made."""
@@ -148,7 +151,9 @@ class Bench:
     @cached_property
     def judges(self) -> Judges:
         """Loads the judges' networks; the photos are looked at once for all rows."""
-        faces = face_judges(self.faces, self.rows)
+        if self.pictures_only:
+            return Judges(picture_judges())
+        faces = [*picture_judges(), person_judge(self.faces, self.rows)]
         if self.couples is None:
             return Judges(faces)
         return Judges(faces, SetJudge(self.couples, self.reference, self.look, self.seed))
@@ -294,12 +299,12 @@ def _seen_through(method: Method, bench: Bench) -> NDArray[np.uint8]:
 
 
 def _curve(shard: Shard, bench: Bench) -> Curve:
-    """PCA to CURVE_NUMBERS of the faces as they are and tight; no sets."""
+    """PCA to CURVE_NUMBERS of the faces as they are and tight."""
     framings: Mapping[str, BenchFaces] = {"portrait": shard, "tight": TightFaces(shard)}
     found = {}
     for framing, faces in framings.items():
         out = bench.out / "curve" / framing
-        framed = Bench(out, faces, bench.budget, bench.seed, bench.watch_of, with_sets=False)
+        framed = replace(bench, out=out, faces=faces, pictures_only=True)
         found[framing] = [judged(rung, framed) for rung in _curve_rungs(framing)]
     return found
 

@@ -18,7 +18,14 @@ from PIL import Image
 from facemorph_core.config import load_run_config
 from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
-from facemorph_core.metrics.evaluation import Reconstructed, psnr_judge, score, ssim_judge
+from facemorph_core.metrics.evaluation import (
+    Reconstructed,
+    identity_judge,
+    other_photo,
+    psnr_judge,
+    score,
+    ssim_judge,
+)
 from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
 from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
@@ -80,6 +87,17 @@ def look(pictures):
     return pictures.mean(axis=(1, 2)) / 255
 
 
+class ToyEmbedder:
+    """A person is three numbers."""
+
+    def embed(self, faces, landmarks):
+        return look(faces)
+
+
+def toy_person_judge(faces, rows):
+    return identity_judge(faces, other_photo(faces.people, rows.tolist()), ToyEmbedder())
+
+
 def shard_at(path: Path, *, people: int = 16, photos: int = 3, held_out: int = 10) -> Shard:
     count = (people + held_out) * photos
     rng = np.random.default_rng(0)
@@ -119,7 +137,8 @@ def rungs() -> list[Rung]:
 def options(tmp_path, shard, rungs, monkeypatch) -> Options:
     """A benchmark whose judges need no weights."""
     monkeypatch.setattr(bench_quality, "_shard", lambda options, watch: shard)
-    monkeypatch.setattr(bench_quality, "face_judges", lambda faces, rows: [psnr_judge, ssim_judge])
+    monkeypatch.setattr(bench_quality, "picture_judges", lambda: [psnr_judge, ssim_judge])
+    monkeypatch.setattr(bench_quality, "person_judge", toy_person_judge)
     monkeypatch.setattr(bench_quality, "load_features", lambda: None)
     monkeypatch.setattr(bench_quality, "vgg_features", lambda network, pictures: look(pictures))
     return Options(data=tmp_path, out=tmp_path / "runs" / "quality", rungs=rungs, split="val")
@@ -183,6 +202,20 @@ def test_rows_may_come_later_and_a_table_may_have_fewer(options, rungs):
     run_quality(options)
     assert rungs[0].fit.calls == 1
     assert "The vae" in (options.out / "table.md").read_text()
+
+
+def test_the_curve_is_of_pictures_alone_in_both_framings(options, monkeypatch):
+    monkeypatch.setattr(bench_quality, "CURVE_NUMBERS", (2, 5))
+    run_quality(replace(options, curve=True))
+    found = json.loads((options.out / "bench.json").read_text())
+    assert found["curve"].keys() == {"portrait", "tight"}
+    for framing in found["curve"].values():
+        few, many = framing["pca-2"], framing["pca-5"]
+        assert few["scores"]["psnr"]["mean"] < many["scores"]["psnr"]["mean"]
+        assert "identity.distance" not in many["scores"]
+        assert many["distances"] == {}
+    assert "identity.distance" in found["rows"]["vae"]["scores"]
+    assert "## PCA by numbers and framing" in (options.out / "table.md").read_text()
 
 
 @pytest.mark.parametrize(
