@@ -142,7 +142,7 @@ def markdown(curve: LearningCurve) -> str:
 def chart(curves: Sequence[LearningCurve]) -> str:
     """SVG of the PSNR of unseen faces over images seen."""
     lines = [
-        Line(curve.name, list(zip(curve.images / 1000, curve.psnr, strict=True)))
+        Line(curve.name, list(zip(curve.images // 1000, curve.psnr, strict=True)))
         for curve in curves
     ]
     return line_chart("PSNR of unseen faces, dB", lines, x_label="thousand images", unit=" dB")

@@ -46,7 +46,7 @@ DISTANCES = {
 REAL = "identity.real_photos"
 NOTHING = "-"
 
-GAP, LABEL = 2, 150  # pixels between faces; width of a row's label
+GAP, MARGIN = 2, 8  # pixels between faces; on both sides of a row's label
 PAPER, INK, FONT = (255, 255, 255), (60, 60, 60), 13
 
 
@@ -311,12 +311,13 @@ def draw_grid(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> Image.Image:
     """Labelled rows of (n, S, S, 3) faces, one column a person."""
     count, side = rows[0][1].shape[:2]
     pitch = side + GAP
-    picture = Image.new("RGB", (LABEL + count * pitch, len(rows) * pitch - GAP), PAPER)
-    draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(FONT)
+    left = 2 * MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
+    picture = Image.new("RGB", (left + count * pitch, len(rows) * pitch - GAP), PAPER)
+    draw = ImageDraw.Draw(picture)
     for i, (label, faces) in enumerate(rows):
         top = i * pitch
-        draw.text((LABEL - 8, top + side / 2), label, INK, font, anchor="rm")
+        draw.text((left - MARGIN, top + side / 2), label, INK, font, anchor="rm")
         for j, face in enumerate(faces):
-            picture.paste(Image.fromarray(face), (LABEL + j * pitch, top))
+            picture.paste(Image.fromarray(face), (left + j * pitch, top))
     return picture
