@@ -117,8 +117,6 @@ def _write_webp(frames: Frames, path: Path, fps: float, hold: float) -> None:
 
 def _write_mp4(frames: Frames, path: Path, fps: float, hold: float) -> None:
     """H.264 as browsers want it: yuv420p, even sides, the index in front."""
-    import imageio_ffmpeg
-
     pictures = _even(frames)
     height, width = pictures.shape[1:3]
     held = round(hold * fps)
@@ -130,7 +128,7 @@ def _write_mp4(frames: Frames, path: Path, fps: float, hold: float) -> None:
     options = f"-v error -y {source} {matrix} {target}".split()
     result = ["-metadata", f"comment={NOTE}", str(path.absolute())]
     data = np.repeat(pictures, repeats, axis=0).tobytes()
-    _run_ffmpeg([imageio_ffmpeg.get_ffmpeg_exe(), *options, *result], data)
+    _run_ffmpeg([_ffmpeg(), *options, *result], data)
 
 
 _WRITERS: dict[str, Callable[[Frames, Path, float, float], None]] = {
@@ -140,6 +138,18 @@ _WRITERS: dict[str, Callable[[Frames, Path, float, float], None]] = {
 }
 KNOWN = (*_WRITERS, ".png")
 """The suffixes of a single output file."""
+
+
+def _ffmpeg() -> str:
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise OutputError(
+            "there is no ffmpeg to write a video with",
+            hint="name one in IMAGEIO_FFMPEG_EXE, or write a .gif or .webp",
+        ) from error
 
 
 def _run_ffmpeg(command: Sequence[str], data: bytes) -> None:

@@ -136,10 +136,22 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    imageio_ffmpeg.get_ffmpeg_exe()  # it looks for ffmpeg once, by starting it
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(subprocess, "Popen", full)
     with pytest.raises(OutputError, match="the disk is full"):
         write_frames(frames, tmp_path / f"m{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ffmpeg_it_says_what_else_can_be_written(
+    frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    monkeypatch.setattr("imageio_ffmpeg._utils._get_ffmpeg_exe", lambda: None)
+    with pytest.raises(OutputError, match="no ffmpeg to write a video") as refusal:
+        write_frames(frames, tmp_path / "m.mp4")
+    assert ".gif" in str(refusal.value.hint)
     assert list(tmp_path.iterdir()) == []
 
 
