@@ -48,7 +48,7 @@ def vanished(mark: str, *, seconds: float) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # a minute on a quiet machine, five on a busy one
 def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_path):
     shard = tiny_shard(tmp_path / "shard", count=24)
     root, mark = tmp_path / "runs", str(tmp_path)
@@ -63,7 +63,7 @@ def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_pat
     ]
     first = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
     run = root / "default"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while (state := read_state(run)) is None or state.round < 1:
         assert first.poll() is None, (run / ".flower.log").read_text()[-3000:]
         assert time.monotonic() < deadline
