@@ -1,7 +1,7 @@
 """The ClientApp: unpack a message, run one round on this node's faces, pack the answer.
 
 The same code runs at a site and in a simulation. It builds the model itself, takes weights of
-exactly that model, and sends back encoder and decoder weights, counts and figures: never a
+exactly that model, and sends back how encoder and decoder changed, counts and figures: never a
 photo, a code of a face, a file name, the discriminator, or the text of an exception.
 """
 
@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 from flwr.app import (
+    Array,
     ArrayRecord,
     ConfigRecord,
     Context,
@@ -52,8 +53,9 @@ def train(message: Message, context: Context) -> Message:
     """Train on this node's faces for one round."""
     config, request = unpack(message, context)
     site = Site.of(context, config, run_id=request.run_id)
-    weights, report = train_round(request, site, config)
-    return answer(message, site, report.as_record(), arrays=ArrayRecord(weights))
+    update, report = train_round(request, site, config)
+    arrays = ArrayRecord({name: Array(value) for name, value in update.items()})
+    return answer(message, site, report.as_record(), arrays=arrays)
 
 
 @app.evaluate()
@@ -83,7 +85,7 @@ def answer(
     *,
     arrays: ArrayRecord | None = None,
 ) -> Message:
-    """The reply with this site's chosen name; weights only after training."""
+    """The reply with this site's chosen name; an update only after training."""
     content = RecordDict({"metrics": MetricRecord({**record})})
     content["site"] = ConfigRecord({"name": site.name})
     if arrays is not None:

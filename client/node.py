@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from flwr.app import Context
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import ShardError
+from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import cache_dir, shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.shard import Shard
@@ -24,7 +30,7 @@ class Site:
     state: Path
     """What lasts across runs: the privacy ledger of these photos."""
     run_state: Path
-    """What lasts across the rounds of one run: the discriminator."""
+    """What lasts across the rounds of one run: the discriminator, what the codec lost."""
 
     @classmethod
     def of(cls, context: Context, config: RunConfig, *, run_id: str) -> Site:
@@ -63,6 +69,23 @@ class Site:
     def discriminator(self) -> Path:
         """The discriminator of this run; it is trained here and stays here."""
         return self.run_state / "discriminator.safetensors"
+
+    @contextmanager
+    def lost_before(self, number: int) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """What the codec lost in the rounds before ``number``; changed inside, it is kept.
+
+        A round that is asked for again starts from what its first try started from.
+        """
+        lost = {int(file.stem.split("-")[1]): file for file in self.run_state.glob("lost-*")}
+        before = max((earlier for earlier in lost if earlier < number), default=None)
+        arrays = {} if before is None else load_file(lost[before])
+        yield arrays
+        if not arrays:
+            return
+        write_atomic(self.run_state / f"lost-{number:04d}.safetensors", save(arrays))
+        for earlier, file in lost.items():
+            if earlier not in (before, number):
+                file.unlink(missing_ok=True)
 
 
 def _absolute(value: object, setting: str) -> Path:

@@ -1,4 +1,4 @@
-"""One local round as a function: weights in, weights and a report out. No Flower types."""
+"""One local round as a function: weights in, an update and a report out. No Flower types."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 from client.node import Site
@@ -20,6 +22,7 @@ from facemorph_core.federated import (
     load_shared_weights,
     shared_weights,
 )
+from facemorph_core.federated.codec import compressed
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
@@ -50,8 +53,8 @@ class RoundRequest:
 
 def train_round(
     request: RoundRequest, site: Site, config: RunConfig
-) -> tuple[dict[str, Tensor], RoundReport]:
-    """Train the global model on the site's faces: the weights that leave, and their report."""
+) -> tuple[dict[str, NDArray[Any]], RoundReport]:
+    """Train the global model on the site's faces: the update that leaves, and its report."""
     model = received_model(request, config)
     epochs = config.federation.local_epochs
     progress = share_of_run(config, request.round)
@@ -84,7 +87,13 @@ def train_round(
         )
         if rival is not None:
             rival.save(site.discriminator)
-    return shared_weights(model), RoundReport(outcome.examples, outcome.metrics)
+    update = {
+        name: (value - request.weights[name]).numpy()
+        for name, value in shared_weights(model).items()
+    }
+    with site.lost_before(request.round) as lost:
+        travelling = compressed(update, lost, config.federation.codec)
+    return travelling, RoundReport(outcome.examples, outcome.metrics)
 
 
 def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:

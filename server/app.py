@@ -10,19 +10,21 @@ import logging
 import os
 from pathlib import Path
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.federated import Handshake, shared_weights, signature
+from facemorph_core.models import build_model
 from facemorph_core.training.start import starting_model
+from server.arrivals import Arrivals
 from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
-from server.runs import Arrays, RunDirectory, choose_run
-from server.strategy import GuardedStrategy
+from server.runs import RunDirectory, choose_run
+from server.strategy import GuardedStrategy, packed
 
 log = logging.getLogger("flwr")
 APP = Path(__file__).resolve().parent.parent
@@ -50,19 +52,18 @@ def main(grid: Grid, context: Context) -> None:
 def train(grid: Grid, run: RunDirectory) -> None:
     """All rounds that are still to do."""
     config, federation = run.config, run.config.federation
-    weights, moments = run.latest()
-    start = record_of(weights) if weights else fresh_weights(config)
     strategy = GuardedStrategy(
         merging_rule(federation.strategy),
         federation,
-        expected=signature(start.to_torch_state_dict()),
+        expected=signature(shared_weights(build_model(config.model))),
         simulated=config.simulated,
         first_round=run.state.round + 1,
     )
-    strategy.restore_optimiser(moments)
+    released, memory = run.latest()
+    start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
     keeper = RoundKeeper(run, strategy)
     strategy.start(
-        grid,
+        Arrivals(grid, strategy.take).as_grid(),
         initial_arrays=start,
         num_rounds=federation.rounds - run.state.round,
         timeout=federation.deadline,
@@ -76,11 +77,6 @@ def request(run: RunDirectory) -> ConfigRecord:
     """What every message to a site says beside the weights."""
     handshake = Handshake.here(run.config, APP / "client")
     return ConfigRecord({"run-id": run.state.id, **handshake.as_strings()})
-
-
-def record_of(weights: Arrays) -> ArrayRecord:
-    """Weights of a checkpoint in the form that travels."""
-    return ArrayRecord({name: Array(value) for name, value in weights.items()})
 
 
 def fresh_weights(config: RunConfig) -> ArrayRecord:

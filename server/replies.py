@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from facemorph_core.errors import FederationError
-from facemorph_core.federated import Refusal, RoundReport, ScoreSums, weights_problem
-from facemorph_core.federated.report import EXAMPLES
+from facemorph_core.federated import Refusal, RoundReport, ScoreSums
+from facemorph_core.federated.codec import Arrays, Codec, decoded
 from facemorph_core.federated.update import Signature
 
 WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
 
 
-def checked_training(reply: Message, expected: Signature) -> RoundReport:
-    """The report of a reply whose weights can be merged.
+def checked_training(reply: Message) -> RoundReport:
+    """The report of a reply that brings weights.
 
     Raises:
         FederationError: with the first reason against it.
@@ -25,10 +25,16 @@ def checked_training(reply: Message, expected: Signature) -> RoundReport:
     report = RoundReport.parse(_figures(reply))
     if list(reply.content.array_records) != [WEIGHTS]:
         raise FederationError("the reply does not hold one record of weights")
-    problem = weights_problem(arrays_of(weights_of(reply)), expected)
-    if problem is not None:
-        raise FederationError(problem)
     return report
+
+
+def update_of(reply: Message, expected: Signature, codec: Codec) -> Arrays:
+    """The change of the weights that a reply brings.
+
+    Raises:
+        FederationError: with the first reason why it cannot be merged.
+    """
+    return decoded(arrays_of(weights_of(reply)), expected, codec)
 
 
 def checked_scores(reply: Message) -> ScoreSums | None:
@@ -69,12 +75,12 @@ def site_name(reply: Message) -> str | None:
     return str(name) if usable else None
 
 
-def counts_only(reply: Message, report: RoundReport) -> None:
-    """Leave weights and the count in the reply: Flower wants equal figures from every site."""
-    count = MetricRecord({EXAMPLES: report.examples})
-    reply.content[FIGURES] = count
-    for other in set(reply.content) - {WEIGHTS, FIGURES}:
-        del reply.content[other]
+def light(reply: Message) -> Message:
+    """The reply without any weights."""
+    if reply.has_content():
+        content = reply.content
+        reply.content = RecordDict({n: content[n] for n in set(content) - {*content.array_records}})
+    return reply
 
 
 def _figures(reply: Message) -> Mapping[str, object]:

@@ -30,8 +30,8 @@ class RoundKeeper:
         if server_round == 0 and self.done_before > 0:
             return None  # this state is on the disk already
         number = self.done_before + server_round
-        weights = arrays.to_torch_state_dict()
-        load_shared_weights(self.model, weights)
+        released = self.strategy.released(arrays).to_torch_state_dict()
+        load_shared_weights(self.model, released)
         scores = self._scores(number)
         if number == 0:
             entry: dict[str, Any] = {"round": 0, "server": scores}
@@ -42,8 +42,8 @@ class RoundKeeper:
         if number > 0:
             self.run.checkpoint(
                 number,
-                {name: value.numpy() for name, value in weights.items()},
-                self.strategy.optimiser_state(),
+                {name: value.numpy() for name, value in released.items()},
+                self.strategy.memory(arrays),
             )
         return MetricRecord({**scores}) if scores else None
 

@@ -3,8 +3,9 @@
 config.yaml                       the resolved config
 state.json                        where the run stands; written last, whole or not at all
 metrics.jsonl                     one object a round
-checkpoints/round-NNNN.safetensors  global encoder and decoder, float32
-checkpoints/optimiser-NNNN.safetensors  moments of FedAdam or FedYogi
+checkpoints/round-NNNN.safetensors  global encoder and decoder as they are released, float32
+checkpoints/optimiser-NNNN.safetensors  what the server needs beside them to go on: moments of
+                                  FedAdam or FedYogi, the weights behind a running mean
 samples/round-NNNN.png            reconstructions and faces drawn from random codes
 partition.json, partition.png     who owned which faces (simulations)
 report.html, model.facemorph      what the run leaves
@@ -109,10 +110,10 @@ class RunDirectory:
 
     # --- what a round leaves -----------------------------------------------------------------
 
-    def checkpoint(self, number: int, weights: Arrays, optimiser: Arrays) -> None:
+    def checkpoint(self, number: int, weights: Arrays, memory: Arrays) -> None:
         """Put the weights of a round on the disk; the round counts from then on."""
-        if optimiser:
-            write_atomic(self._file("optimiser", number), save(_plain(optimiser)))
+        if memory:
+            write_atomic(self._file("optimiser", number), save(_plain(memory)))
         write_atomic(self._file("round", number), save(_plain(weights)))
         self.state = replace(self.state, round=number)
         self._save_state()
@@ -123,14 +124,14 @@ class RunDirectory:
         append_metrics(self.path, entry)
 
     def latest(self) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
-        """Weights and optimiser of the last round on the disk; empty before the first."""
+        """Weights and memory of the last round on the disk; empty before the first."""
         number = self.state.round
         if number == 0:
             return {}, {}
-        optimiser = self._file("optimiser", number)
+        memory = self._file("optimiser", number)
         return (
             load_file(self._file("round", number)),
-            load_file(optimiser) if optimiser.exists() else {},
+            load_file(memory) if memory.exists() else {},
         )
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """How a round is run: one of Flower's strategies inside a guard.
 
 Flower's strategy does the arithmetic. The guard around it samples the sites, waits no longer
-than a deadline, sets a bad reply aside by name instead of ending the run, demands a quorum of
-good ones, and counts the rounds on from where an interrupted run stopped.
+than a deadline, takes in each reply as it comes, sets a bad one aside by name instead of ending
+the run, demands a quorum of good ones, and counts the rounds on from where an interrupted run
+stopped.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import FedAvg, Strategy
-from numpy.typing import NDArray
 
 from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError
@@ -29,14 +29,18 @@ from facemorph_core.federated import (
     merge_scores,
     weights_problem,
 )
+from facemorph_core.federated.codec import Arrays
 from facemorph_core.federated.update import Signature
+from server.average import WeightAverage
+from server.fold import Fold, check_memory, fold_for
 from server.replies import (
     arrays_of,
     checked_scores,
     checked_training,
-    counts_only,
+    light,
     site_name,
     size_of,
+    update_of,
     weights_of,
 )
 
@@ -93,6 +97,11 @@ class GuardedStrategy(Strategy):
         self._names: dict[int, str] = {}
         self._asked: list[int] = []
         self._quorum, self._failed_in_a_row = 1, 0
+        self._reports: dict[int, RoundReport] = {}
+        self._weights: Arrays = {}
+        self._fold: Fold = fold_for(self.config.strategy, {})
+        decay = self.config.ema_decay
+        self._average = WeightAverage(decay) if decay else None
         self._all_joined, self._started = False, 0.0
 
     # --- training ----------------------------------------------------------------------------
@@ -106,57 +115,71 @@ class GuardedStrategy(Strategy):
         self._quorum = min(self.config.quorum, len(nodes))
         wanted = max(self._quorum, round(self.config.fraction * len(nodes)))
         self._asked = self.rng.sample(sorted(nodes), wanted)
+        check_memory(
+            self.config.strategy, self.expected, sites=wanted, limit=self.config.reply_memory
+        )
         self.current = RoundLog(
             self._number(server_round),
             present=len(nodes),
             asked=wanted,
             bytes_down=wanted * size_of(arrays),
         )
+        self._reports, self._weights = {}, plain(arrays)
+        self._fold = fold_for(self.config.strategy, self.expected)
         return self.rule.configure_train(self.current.round, arrays, config, _only(self._asked))
+
+    def take(self, reply: Message) -> Message:
+        """Take in one reply as it arrives, and give back what is left of it: no weights."""
+        if reply.metadata.message_type != MessageType.TRAIN:
+            return reply
+        node = reply.metadata.src_node_id
+        site = self._name_of(reply)
+        try:
+            report = checked_training(reply)
+            update = update_of(reply, self.expected, self.config.codec)
+            self._fold.add(site, update, report.examples)
+        except FederationError as error:
+            self._set_aside(site, str(error))
+        else:
+            self._reports[node] = report
+            self.current.bytes_up += size_of(weights_of(reply))
+        return light(reply)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Merge the good replies; None keeps the weights of the round before."""
-        good: list[Message] = []
-        reports: list[RoundReport] = []
-        for reply in self._named(replies):
-            try:
-                reports.append(checked_training(reply, self.expected))
-                good.append(reply)
-            except FederationError as error:
-                self._set_aside(self._name(reply.metadata.src_node_id), str(error))
-        self.current.used = tuple(self._name(reply.metadata.src_node_id) for reply in good)
-        self.current.bytes_up = sum(size_of(weights_of(reply)) for reply in good)
-        merged = self._merged(good, reports)
+        """Merge the replies that were taken in; None keeps the weights of the round before."""
+        self._note_silent(replies)
+        good = sorted(self._reports, key=self._name)
+        self.current.used = tuple(self._name(node) for node in good)
+        merged = self._merged() if len(good) >= self._quorum else None
         self.current.merged = merged is not None
         self.current.seconds = self.clock() - self._started
         if merged is None:
             self._count_failure(len(good))
             return None, None
         self._failed_in_a_row = 0
-        self.current.training = merge_reports(reports)
-        return merged, MetricRecord({**self.current.training.as_record()})
+        if self._average is not None:
+            self._average.update(merged)
+        self.current.training = merge_reports([self._reports[node] for node in good])
+        return packed(merged), MetricRecord({**self.current.training.as_record()})
 
-    def _merged(self, good: list[Message], reports: list[RoundReport]) -> ArrayRecord | None:
-        if len(good) < self._quorum:
-            return None
-        for reply, report in zip(good, reports, strict=True):
-            counts_only(reply, report)
+    def _merged(self) -> Arrays | None:
         try:
-            arrays, _ = self.rule.aggregate_train(self.current.round, good)
+            arrays, _ = self.rule.aggregate_train(
+                self.current.round, self._fold.replies(self._weights)
+            )
         except AggregationError as error:
             self._set_aside("the server", f"the rule failed: {error}")
             return None
         if arrays is None:
             return None
-        # Flower's adaptive rules compute in float64.
-        weights = {name: value.astype(np.float32) for name, value in arrays_of(arrays).items()}
+        weights = plain(arrays)
         problem = weights_problem(weights, self.expected)
         if problem is not None:
             self._set_aside("the server", f"the merged weights: {problem}")
             return None
-        return ArrayRecord({name: Array(value) for name, value in weights.items()})
+        return weights
 
     def _count_failure(self, usable: int) -> None:
         self._failed_in_a_row += 1
@@ -185,18 +208,23 @@ class GuardedStrategy(Strategy):
         if not (due and self.current.merged and self._asked):
             self._asked = []
             return []
-        return self.rule.configure_evaluate(number, arrays, config, _only(self._asked))
+        return self.rule.configure_evaluate(
+            number, self.released(arrays), config, _only(self._asked)
+        )
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Add up the sites' sums."""
+        answered = list(replies)
+        self._note_silent(answered)
         scores = []
-        for reply in self._named(replies):
+        # One order, whoever was first: a sum of floats depends on it.
+        for reply in sorted(answered, key=self._name_of):
             try:
                 scores.append(checked_scores(reply))
             except FederationError as error:
-                self._set_aside(self._name(reply.metadata.src_node_id), f"scores: {error}")
+                self._set_aside(self._name_of(reply), f"scores: {error}")
         given = [score for score in scores if score is not None]
         if not given:
             return None
@@ -209,25 +237,36 @@ class GuardedStrategy(Strategy):
         """Flower's own lines about the rule."""
         self.rule.summary()
 
-    def optimiser_state(self) -> dict[str, NDArray[np.float32]]:
-        """The moments of FedAdam and FedYogi by name; empty for rules without a memory."""
-        return {
+    def released(self, arrays: ArrayRecord) -> ArrayRecord:
+        """What is scored and given away when a round has brought ``arrays``."""
+        if self._average is None or not self._average.mean:
+            return arrays
+        return packed(self._average.mean)
+
+    def memory(self, arrays: ArrayRecord) -> Arrays:
+        """What the next round needs beside the released weights: see `restore`.
+
+        The moments of FedAdam and FedYogi; with a running mean, the weights of this round.
+        """
+        kept: Arrays = {
             f"{moment}.{name}": value
             for moment in _MOMENTS
             for name, value in (getattr(self.rule, moment, None) or {}).items()
         }
+        if self._average is not None:
+            kept |= {f"{_TRAINED}.{name}": value for name, value in plain(arrays).items()}
+            kept[_ROUNDS] = np.array([self._average.rounds], np.float32)
+        return kept
 
-    def restore_optimiser(self, state: dict[str, NDArray[np.float32]]) -> None:
-        """Take up the moments of an interrupted run."""
+    def restore(self, released: Arrays, memory: Arrays) -> Arrays:
+        """Take up the `memory` of an interrupted run; the weights to go on from."""
         for moment in _MOMENTS:
-            prefix = f"{moment}."
-            values = {
-                name.removeprefix(prefix): value
-                for name, value in state.items()
-                if name.startswith(prefix)
-            }
-            if values:
+            if values := _under(moment, memory):
                 setattr(self.rule, moment, values)
+        if self._average is None or _ROUNDS not in memory:
+            return released
+        self._average.mean, self._average.rounds = dict(released), int(memory[_ROUNDS][0])
+        return _under(_TRAINED, memory)
 
     # --- parts -------------------------------------------------------------------------------
 
@@ -256,18 +295,17 @@ class GuardedStrategy(Strategy):
                 )
             self.sleep(_POLL_SECONDS)
 
-    def _named(self, replies: Iterable[Message]) -> list[Message]:
-        """The replies, with the names that sites chose noted and the silent ones set aside."""
-        answered = list(replies)
-        for reply in answered:
-            name = site_name(reply)
-            if name is not None:
-                self._names[reply.metadata.src_node_id] = name
-        silent = set(self._asked) - {reply.metadata.src_node_id for reply in answered}
-        for node in sorted(silent):
+    def _note_silent(self, replies: Iterable[Message]) -> None:
+        """Set aside by name the sites that were asked and did not answer."""
+        for node in sorted(set(self._asked) - {reply.metadata.src_node_id for reply in replies}):
             self._set_aside(self._name(node), f"no answer within {self.config.deadline:g} s")
-        # One order, whoever was first: a sum of floats depends on it.
-        return sorted(answered, key=lambda reply: self._name(reply.metadata.src_node_id))
+
+    def _name_of(self, reply: Message) -> str:
+        """The name that the site chose, noted for later, or its node's number."""
+        name, node = site_name(reply), reply.metadata.src_node_id
+        if name is not None:
+            self._names[node] = name
+        return self._name(node)
 
     def _name(self, node: int) -> str:
         return self._names.get(node, f"node {node}")
@@ -277,6 +315,23 @@ class GuardedStrategy(Strategy):
 
 
 _MOMENTS = ("m_t", "v_t")
+_TRAINED, _ROUNDS = "trained", "averaged-rounds"
+
+
+def plain(record: ArrayRecord) -> Arrays:
+    """The record's arrays in float32: Flower's adaptive rules compute in float64."""
+    return {name: value.astype(np.float32) for name, value in arrays_of(record).items()}
+
+
+def packed(arrays: Arrays) -> ArrayRecord:
+    """The inverse of `plain`."""
+    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    """Arrays named ``prefix.NAME``, by NAME."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): value for n, value in arrays.items() if n.startswith(start)}
 
 
 class _Nodes:

@@ -343,6 +343,14 @@ class FederationConfig(Section):
     """Passes over its faces that a site makes in a round."""
     strategy: StrategyConfig = FedAvgConfig()
     """The rule that merges the sites' weights."""
+    codec: Literal["float32", "float16", "int8"] = "float32"
+    """How updates travel from the sites. What int8 or float16 lose, a site sends later."""
+    ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Decay of the running mean of the global weights over rounds, which is scored and released;
+    0 is off."""
+    reply_memory: Positive = 4.0
+    """GiB that the updates of a round may take at the server under rules that need all of them at
+    once (krum, trimmed_mean); the others need one at a time."""
     fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     """Share of the sites that train in a round."""
     quorum: Count = 2

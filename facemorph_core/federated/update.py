@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from facemorph_core.errors import ModelError
 SHARED_PREFIXES = ("encoder.", "decoder.")
 
 Signature = dict[str, tuple[int, ...]]
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Name -> shape and kind of number of each array."""
 
 
 def shared_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -29,17 +32,23 @@ def signature(weights: Mapping[str, Tensor]) -> Signature:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
-def weights_problem(arrays: Mapping[str, NDArray[np.generic]], expected: Signature) -> str | None:
+def weights_problem(arrays: Mapping[str, NDArray[Any]], expected: Signature) -> str | None:
     """What is wrong with ``arrays`` in a few words, or None if they can be averaged."""
+    return arrays_problem(arrays, {n: (s, np.dtype(np.float32)) for n, s in expected.items()})
+
+
+def arrays_problem(arrays: Mapping[str, NDArray[Any]], expected: Layout) -> str | None:
+    """The first way in which ``arrays`` are not of the ``expected`` layout and finite, or None."""
     if missing := sorted(expected.keys() - arrays.keys()):
         return f"{len(missing)} weights are missing, first {missing[0]}"
     if extra := sorted(arrays.keys() - expected.keys()):
         return f"{len(extra)} weights are unknown, first {extra[0]}"
     for name, array in arrays.items():
-        if tuple(array.shape) != expected[name]:
-            return f"{name} has shape {tuple(array.shape)} instead of {expected[name]}"
-        if array.dtype != np.float32:
-            return f"{name} is {array.dtype} instead of float32"
+        shape, kind = expected[name]
+        if tuple(array.shape) != shape:
+            return f"{name} has shape {tuple(array.shape)} instead of {shape}"
+        if array.dtype != kind:
+            return f"{name} is {array.dtype} instead of {kind}"
         if not np.isfinite(array).all():
             return f"{name} holds values that are not finite"
     return None

@@ -12,8 +12,12 @@ from safetensors.numpy import load_file
 
 from client.app import app as client_app
 from facemorph_core.bundle.read import open_bundle
+from facemorph_core.config import load_run_config
 from facemorph_core.errors import FederationError
+from facemorph_core.federated import shared_weights, signature
+from facemorph_core.federated.codec import decoded
 from facemorph_core.rundir import read_metrics
+from facemorph_core.training.start import starting_model
 from server.app import app as server_app
 from server.runs import read_state
 from tests.federation.local_grid import LocalGrid, Tamper, tiny_shard, write_config
@@ -71,13 +75,56 @@ def test_training_learns(federation):
     assert scores[-1] > scores[0] + 1
 
 
-def test_the_merged_weights_are_the_mean_of_the_sites_by_images(federation):
-    run, grid = federation(federation={"rounds": 1})
-    replies = [reply for reply in grid.received if reply.content.array_records]
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+def test_the_merged_weights_are_the_mean_of_the_sites_by_images(federation, codec):
+    run, grid = federation(federation={"rounds": 1, "codec": codec})
+    config = load_run_config(run / "config.yaml")
+    start = shared_weights(starting_model(config))
+    updates = [
+        decoded({n: a.numpy() for n, a in content["arrays"].items()}, signature(start), codec)
+        for content in grid.received
+        if content.array_records
+    ]
     merged = load_file(run / "checkpoints" / "round-0001.safetensors")
     for name, value in merged.items():
-        slow = np.mean([r.content["arrays"][name].numpy().astype(np.float64) for r in replies], 0)
+        slow = start[name].numpy() + np.mean([u[name].astype(np.float64) for u in updates], axis=0)
         np.testing.assert_allclose(value, slow, atol=1e-6)
+
+
+def test_int8_sends_a_quarter_of_the_bytes_and_learns_as_well(federation):
+    figures = {}
+    for codec in ("float32", "int8"):
+        run, _ = federation(
+            name=f"tiny-{codec}", federation={"rounds": 6, "local_epochs": 4, "codec": codec}
+        )
+        figures[codec] = read_metrics(run)[-1]
+        run.rename(run.with_name(codec))
+    # a small model has many vectors for its few matrices; those travel as float32
+    assert figures["int8"]["bytes_up"] < 0.4 * figures["float32"]["bytes_up"]
+    assert abs(figures["int8"]["sites"]["psnr"] - figures["float32"]["sites"]["psnr"]) < 0.3
+
+
+def test_a_site_keeps_what_the_codec_lost_and_no_more_than_two_rounds_of_it(federation, tmp_path):
+    federation(federation={"rounds": 4, "codec": "int8"})
+    for state in tmp_path.glob("shard-*.state/*/"):
+        assert sorted(f.name for f in state.glob("lost-*")) == [
+            "lost-0003.safetensors",
+            "lost-0004.safetensors",
+        ]
+
+
+def test_a_running_mean_is_what_is_released_while_sites_train_on(federation):
+    run, _ = federation(federation={"rounds": 3, "ema_decay": 0.9})
+    released = [load_file(f) for f in sorted((run / "checkpoints").glob("round-*"))]
+    memory = load_file(run / "checkpoints" / "optimiser-0003.safetensors")
+    trained = {n.removeprefix("trained."): v for n, v in memory.items() if n.startswith("trained.")}
+    decay = (1 + 3) / (10 + 3)
+    for name, value in released[2].items():
+        slow = decay * released[1][name] + (1 - decay) * trained[name]
+        np.testing.assert_allclose(value, slow, atol=1e-6)
+    bundle = open_bundle(run / "model.facemorph")
+    for name, value in bundle.weights().items():
+        np.testing.assert_allclose(value, released[2][name], atol=2e-3)
 
 
 def test_only_weights_counts_figures_and_a_name_leave_a_site(federation):
@@ -85,12 +132,12 @@ def test_only_weights_counts_figures_and_a_name_leave_a_site(federation):
         model={"kind": "vaegan", "image_size": 32, "width": 8, "latent_dim": 8},
         loss={"adversarial": 0.1},
     )
-    for reply in grid.received:
-        assert set(reply.content) <= {"arrays", "metrics", "site"}
-        assert all(isinstance(v, int | float) for v in reply.content["metrics"].values())
+    for content in grid.received:
+        assert set(content) <= {"arrays", "metrics", "site"}
+        assert all(isinstance(v, int | float) for v in content["metrics"].values())
         assert all(
             name.startswith(("encoder.", "decoder."))
-            for record in reply.content.array_records.values()
+            for record in content.array_records.values()
             for name in record
         )
 
@@ -165,7 +212,8 @@ def test_a_bad_reply_costs_its_round_nothing_but_itself(federation):
     def attack(request: Message, reply: Message) -> Message | None:
         return kinds[request.content["config"]["server-round"] - 1][0](request, reply)
 
-    run, _ = federation(tamper={2: attack}, federation={"rounds": len(kinds), "evaluate_every": 0})
+    federated = {"rounds": len(kinds), "evaluate_every": 0, "deadline": 2.0}
+    run, _ = federation(tamper={2: attack}, federation=federated)
     rounds = read_metrics(run)[1:]
     assert read_state(run).status == "completed"
     for entry, (_, words) in zip(rounds, kinds, strict=True):
@@ -185,14 +233,14 @@ def test_sites_may_give_unequal_figures(federation):
 def test_a_round_without_a_quorum_keeps_the_weights_and_three_of_them_end_the_run(federation):
     silence = ATTACKS["silence"][0]
     with pytest.raises(FederationError, match="1 usable replies of 2 needed, 3 rounds in a row"):
-        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5})
+        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5, "deadline": 2.0})
 
 
 def test_after_the_sites_are_mended_a_failed_run_goes_on(federation):
     silence = ATTACKS["silence"][0]
     with pytest.raises(FederationError):
-        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5})
-    run, grid = federation(federation={"rounds": 5})
+        federation(tamper={1: silence, 2: silence}, federation={"rounds": 5, "deadline": 2.0})
+    run, grid = federation(federation={"rounds": 5, "deadline": 2.0})
     assert read_state(run).status == "completed"
     assert [entry["round"] for entry in read_metrics(run)] == [0, 1, 2, 3, 4, 5]
     assert min(grid.rounds_asked) == 3
@@ -210,9 +258,17 @@ class Killed(BaseException):
     """What SIGKILL looks like to the code that runs."""
 
 
-@pytest.mark.parametrize("strategy", [{"kind": "fedavg"}, {"kind": "fedadam"}])
-def test_a_run_that_was_cut_off_ends_with_the_same_weights(federation, tmp_path, strategy):
-    sections = {"federation": {"rounds": 4, "strategy": strategy}}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": {"kind": "fedavg"}},
+        {"strategy": {"kind": "fedadam"}},
+        {"codec": "int8", "ema_decay": 0.9},
+    ],
+    ids=["fedavg", "fedadam", "int8-ema"],
+)
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(federation, tmp_path, settings):
+    sections = {"federation": {"rounds": 4, **settings}}
     whole, _ = federation(**sections)
     expected = load_file(whole / "checkpoints" / "round-0004.safetensors")
     whole.rename(tmp_path / "whole")
@@ -334,6 +390,12 @@ def test_a_trimmed_mean_drops_a_site_that_is_far_off(federation):
     )
     weights = load_file(run / "checkpoints" / "round-0001.safetensors")
     assert max(np.abs(value).max() for value in weights.values()) < 100
+
+
+@pytest.mark.parametrize("kind", ["krum", "trimmed_mean"])
+def test_a_rule_that_needs_all_replies_says_what_they_take_and_refuses_more(federation, kind):
+    with pytest.raises(FederationError, match=f"{kind} needs the updates of all 3 sites at once"):
+        federation(federation={"strategy": {"kind": kind}, "reply_memory": 1e-6})
 
 
 # --- differential privacy ---------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""What becomes of a round's updates: folded into a mean as they arrive, or held until the last.
+
+Means need memory for one update, however many sites there are. Krum and the trimmed mean compare
+the sites with each other and need every update at once; `memory_needed` says how much that is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+
+from facemorph_core.config.schema import KrumConfig, StrategyConfig, TrimmedMeanConfig
+from facemorph_core.errors import FederationError
+from facemorph_core.federated.codec import Arrays
+from facemorph_core.federated.mean import RunningMean
+from facemorph_core.federated.report import EXAMPLES
+from facemorph_core.federated.update import Signature
+from server.replies import FIGURES, WEIGHTS
+
+_COPIES = 2
+"""Of every update: the one that came, and the one that the rule makes of all of them."""
+_GIB = 2**30
+
+
+class Fold(Protocol):
+    """The updates of one round."""
+
+    def add(self, site: str, update: Arrays, images: int) -> None:
+        """Take in a site's update; FederationError if it cannot be."""
+
+    def replies(self, weights: Arrays) -> list[Message]:
+        """What the rule merges: sites' weights, given the global ones of before."""
+
+
+class MeanFold:
+    """All updates as one, their mean: what every rule does that only averages."""
+
+    def __init__(self, expected: Signature) -> None:
+        self.total = RunningMean(expected)
+
+    def add(self, site: str, update: Arrays, images: int) -> None:
+        self.total.add(update, images)
+
+    def replies(self, weights: Arrays) -> list[Message]:
+        return [_reply(weights, self.total.mean(), self.total.images)]
+
+
+class HeldFold:
+    """All updates, in the order of the sites' names, whoever was first."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[str, Arrays, int]] = []
+
+    def add(self, site: str, update: Arrays, images: int) -> None:
+        self.held.append((site, update, images))
+
+    def replies(self, weights: Arrays) -> list[Message]:
+        in_order = sorted(self.held, key=lambda each: each[0])
+        return [_reply(weights, update, images) for _, update, images in in_order]
+
+
+def needs_all(rule: StrategyConfig) -> bool:
+    """Whether the rule compares the sites' updates instead of averaging them."""
+    return isinstance(rule, KrumConfig | TrimmedMeanConfig)
+
+
+def fold_for(rule: StrategyConfig, expected: Signature) -> Fold:
+    """An empty fold for one round under ``rule``."""
+    return HeldFold() if needs_all(rule) else MeanFold(expected)
+
+
+def check_memory(rule: StrategyConfig, expected: Signature, *, sites: int, limit: float) -> None:
+    """Refuse a round whose updates do not fit into ``limit`` GiB under ``rule``.
+
+    Raises:
+        FederationError: with what would be needed.
+    """
+    needed = memory_needed(rule, expected, sites=sites)
+    if needed > limit:
+        raise FederationError(
+            f"{rule.kind} needs the updates of all {sites} sites at once: {needed:.1f} GiB, "
+            f"federation.reply_memory allows {limit:g}",
+            hint="raise federation.reply_memory, lower federation.fraction, or take a rule that "
+            "averages",
+        )
+
+
+def memory_needed(rule: StrategyConfig, expected: Signature, *, sites: int) -> float:
+    """GiB that the updates of a round take under ``rule``: 0 for rules that average."""
+    if not needs_all(rule):
+        return 0.0
+    return _COPIES * sites * 4 * sum(math.prod(shape) for shape in expected.values()) / _GIB
+
+
+def _reply(weights: Arrays, update: Arrays, images: int) -> Message:
+    """A site's reply as Flower's rules want it: whole weights, and the count that weighs them."""
+    merged = {name: Array(value + update[name]) for name, value in weights.items()}
+    content = RecordDict({WEIGHTS: ArrayRecord(merged), FIGURES: MetricRecord({EXAMPLES: images})})
+    return Message(content, dst_node_id=0, message_type="train")
