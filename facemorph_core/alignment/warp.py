@@ -22,6 +22,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -50,16 +51,14 @@ Pictures = NDArray[np.uint8]
 def displacements(shapes: NDArray[Any], size: int = FRAME_SIZE) -> Displacements:
     """Where the pixels of the texture lie in the frame, minus themselves: (n, S, S, 2)."""
     away = (np.asarray(shapes, np.float32) - mean_shape(size).astype(np.float32)).transpose(0, 2, 1)
-    along = (away.reshape(-1, NUM_LANDMARKS) @ _operator(size)).reshape(-1, 2, size * size)
-    fields = np.ascontiguousarray(along.transpose(0, 2, 1)).reshape(-1, size, size, 2)
-    fields *= _unfolding(fields)[:, None, None, None]
-    return fields
+    away = away * _unfolding(_spread(away, _thinned_operator(size)))[:, None, None]
+    return _spread(away, _operator(size))
 
 
 def areas(fields: Displacements) -> NDArray[np.float32]:
     """The frame's pixels that each pixel of the texture covers, (n, S, S): det(I + grad d)."""
     size = fields.shape[1]
-    trace, determinant = _jacobian(fields)
+    trace, determinant = _jacobian(fields[:, ::COARSE, ::COARSE])
     coarse = 1 + trace + determinant
     return np.stack([cv2.resize(area, (size, size)) for area in coarse]).reshape(-1, size, size)
 
@@ -104,29 +103,28 @@ def _inverted(
     By fixed-point iteration, which converges as long as the warp stretches less than twofold, and
     stays near where it does not.
     """
-    u, v = x, y
+    u, v, field = x, y, np.ascontiguousarray(field)
     for _ in range(INVERSION_STEPS):
         moved = cv2.remap(field, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         u, v = x - moved[..., 0], y - moved[..., 1]
     return u, v
 
 
-def _jacobian(fields: Displacements) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Trace and determinant of grad d, at the middles of cells COARSE pixels wide."""
-    thinned = fields[:, ::COARSE, ::COARSE]
+def _jacobian(thinned: Displacements) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Trace and determinant of grad d at the middles of cells, from every COARSE-th pixel's d."""
     down, right = np.diff(thinned, axis=1) / COARSE, np.diff(thinned, axis=2) / COARSE
     dx_dy, dy_dy = np.moveaxis(0.5 * (down[:, :, 1:] + down[:, :, :-1]), 3, 0)
     dx_dx, dy_dx = np.moveaxis(0.5 * (right[:, 1:] + right[:, :-1]), 3, 0)
     return dx_dx + dy_dy, dx_dx * dy_dy - dx_dy * dy_dx
 
 
-def _unfolding(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unfolding(thinned: Displacements) -> NDArray[np.float32]:
     """(n,) the largest t <= 1 for which the warp with t d folds nowhere.
 
     With t d the area is 1 + t trace + t^2 determinant: the first t at which it falls to
     LEAST_AREA is a root of that.
     """
-    trace, determinant = _jacobian(fields)
+    trace, determinant = _jacobian(thinned)
     drop = 1 - LEAST_AREA
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(trace**2 - 4 * determinant * drop)
@@ -160,6 +158,20 @@ def _operator(size: int) -> NDArray[np.float32]:
     pixels = np.column_stack([x.reshape(-1), y.reshape(-1)]).astype(np.float64)
     values = np.hstack([_kernel(pixels, centres), np.ones((len(pixels), 1)), pixels])
     return np.ascontiguousarray((values @ weights).T, dtype=np.float32)
+
+
+@cache
+def _thinned_operator(size: int) -> NDArray[np.float32]:
+    """The part of `_operator` for every COARSE-th pixel."""
+    whole = _operator(size).reshape(NUM_LANDMARKS, size, size)
+    return np.ascontiguousarray(whole[:, ::COARSE, ::COARSE]).reshape(NUM_LANDMARKS, -1)
+
+
+def _spread(away: NDArray[np.float32], operator: NDArray[np.float32]) -> Displacements:
+    """(n, 2, 68) of landmarks -> (n, H, H, 2) of a square of pixels; in memory x and y apart."""
+    along = away.reshape(-1, NUM_LANDMARKS) @ operator
+    side = math.isqrt(operator.shape[1])
+    return along.reshape(-1, 2, side, side).transpose(0, 2, 3, 1)
 
 
 def _kernel(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:

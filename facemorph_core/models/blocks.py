@@ -80,6 +80,8 @@ class Encoder(nn.Module):
         self.head = nn.Linear(features, latent_dim * (2 if log_var else 1))
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n"]:
+        if torch.is_autocast_enabled(images.device.type):
+            images = images.to(torch.get_autocast_dtype(images.device.type))  # half the memory
         h = self.stages(self.stem(self.fold(images)))
         return self.head(self.act(self.norm(h)).flatten(1)).float()
 

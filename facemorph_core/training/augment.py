@@ -40,16 +40,24 @@ def mirrored(batch: Batch, generator: torch.Generator) -> Batch:
     The identity net sees the same face either way.
     """
     images, weights, places = batch
-    flip = (torch.rand(len(images), generator=generator) < 0.5)[:, None, None, None]
-    flip = flip.to(images.device)
-    turned = torch.where(flip, images.flip(3), images)
+    chosen = torch.rand(len(images), generator=generator) < 0.5
+    flip = chosen.nonzero()[:, 0].to(images.device)
+    images = _with(images, flip, images[flip].flip(3))
     if isinstance(weights, Tensor):
-        weights = torch.where(flip, weights.flip(3), weights)
+        weights = _with(weights, flip, weights[flip].flip(3))
     if places is not None:
         x, y = places.unbind(-1)
-        x = torch.where(flip[: len(places), 0], images.shape[-1] - 1 - x, x)
+        turned = chosen[: len(places), None, None].to(images.device)
+        x = torch.where(turned, images.shape[-1] - 1 - x, x)
         places = torch.stack([x, y], dim=-1)
-    return Batch(turned, weights, places)
+    return Batch(images, weights, places)
+
+
+def _with(batch: Tensor, places: Tensor, those: Tensor) -> Tensor:
+    """``batch`` with ``those`` at ``places``, in the same order in memory."""
+    changed = batch.clone()
+    changed[places] = those
+    return changed
 
 
 def in_other_surroundings(batch: Batch, share: float, generator: torch.Generator) -> Batch:

@@ -21,6 +21,11 @@ from torch import Tensor, nn
 
 from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.training.checkpoint import Named, optimiser_tensors, restore_optimiser
+from facemorph_core.training.orthogonal import orthogonal
+
+MOMENTUM = 0.95
+ADAMS_SIZE = 0.2
+"""Root mean square of Adam's steps, in units of the learning rate."""
 
 
 class Optimiser:
@@ -81,14 +86,39 @@ def adam(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.op
     )
 
 
-def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Muon:
+class Muon(torch.optim.Optimizer):
+    """Nesterov's momentum, then the nearest orthogonal matrix, in the size of Adam's steps.
+
+    `torch.optim.Muon` with a faster `orthogonal`; its state is the same.
+    """
+
+    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step along the gradients of the matrices."""
+        for group in self.param_groups:
+            rate, decay = group["lr"], group["weight_decay"]
+            matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
+            directions = orthogonal([self._ahead(matrix) for matrix in matrices])
+            for matrix, direction in zip(matrices, directions, strict=True):
+                matrix.mul_(1 - rate * decay)
+                matrix.add_(direction, alpha=-rate * ADAMS_SIZE * max(matrix.shape) ** 0.5)
+
+    def _ahead(self, matrix: Tensor) -> Tensor:
+        """Where the running mean of the matrix' gradients is going."""
+        assert matrix.grad is not None
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+        running = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
+        return matrix.grad.lerp(running, MOMENTUM)
+
+
+def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig) -> Muon:
     """Muon with updates of the size of Adam's."""
-    return torch.optim.Muon(
-        matrices,
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    return Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 MINUTES, QUICK_MINUTES = 20.0, 1.0
+R = TypeVar("R")
 
 
 class Scored(StrEnum):
@@ -119,6 +120,89 @@ def faces(
     typer.echo(f"{out}: {train} photos to train on, {scored} of others to score")
 
 
+class Part(StrEnum):
+    """What the speed benchmark measures."""
+
+    training = "training"
+    race = "race"
+    prepare = "prepare"
+    round = "round"
+    crowd = "crowd"
+
+
+@app.command()
+def speed(
+    data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
+    root: Annotated[Path, typer.Option("--runs", help="Folder of run directories.")] = Path("runs"),
+    name: Annotated[str, typer.Option(help="Name of the benchmark's folder in it.")] = "speed",
+    parts: Annotated[
+        list[Part] | None, typer.Option("--part", help="Only this; repeatable. [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of training and of who is chosen.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A try: a short race, a small crowd.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How fast: training beside a textbook VAE, preparation, rounds beside central training.
+
+    training: images a second and what a step is made of. race: seconds to the textbook VAE's
+    quality (an hour). prepare: photos a second. round: a federated round beside the same images
+    in one place. crowd: 1,000 sites, of which 10, 50 and 200 train in a round.
+
+    Examples:
+        python -m simulations.bench speed --data ~/data/celeba --part training --part round
+        python -m simulations.bench speed --data ~/data/celeba --json
+    """
+    from simulations.bench.speed.report import to_json, to_markdown
+    from simulations.bench.speed.run import run_speed
+
+    wanted = [part.value for part in (parts or Part)]
+    report = run_speed(data, root / name, parts=wanted, seed=seed, quick=quick)
+    typer.echo(json.dumps(to_json(report), indent=1) if as_json else to_markdown(report), nl=False)
+
+
+@app.command()
+def federation(
+    data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
+    root: Annotated[Path, typer.Option("--runs", help="Folder of run directories.")] = Path("runs"),
+    name: Annotated[str, typer.Option(help="Name of the benchmark's folder.")] = "federation",
+    photos: Annotated[int, typer.Option(min=16, help="That are dealt out to the sites.")] = 6400,
+    rounds: Annotated[int, typer.Option(min=1, help="Of the base.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.")] = 2,
+    rows: Annotated[
+        str | None, typer.Option(help="Names separated by commas. [default: all]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Federated beside central training: same images, same model, one factor changed at a time.
+
+    A row that is there is not made again, and a run that was interrupted goes on. Rows: central,
+    base, dirichlet, unequal, fedprox, fedadam, epochs-5, ema, half, float16, int8.
+
+    Examples:
+        python -m simulations.bench federation --data ~/data/celeba
+        python -m simulations.bench federation --data ~/data/celeba --rows central,base --seeds 1
+    """
+    from rich.console import Console
+
+    from facemorph_core.rundir import write_atomic
+    from simulations.bench.federation.report import charts, summaries, to_json, to_markdown
+    from simulations.bench.federation.rows import settings
+    from simulations.bench.federation.run import Plan, run_federation
+
+    chosen = _named(rows, {row.name: row for row in settings()})
+    out = (root / name).resolve()
+    plan = Plan(photos, rounds, tuple(range(seeds)))
+    results = run_federation(data, out, plan, chosen, watch=Console(stderr=True).print)
+    for what, svg in charts(results, chosen).items():
+        write_atomic(out / f"over-{what}.svg", svg.encode())
+    found = summaries(results, chosen)
+    typer.echo(
+        json.dumps(to_json(found, results), indent=1) if as_json else to_markdown(found), nl=False
+    )
+
+
 @app.command()
 def learning(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, each with its curve.")],
@@ -155,15 +239,20 @@ def _rungs(
                 f"'{rung.name}' is a row already", param_hint="--model, --fitted"
             )
         finished[rung.name] = rung
+    return [*_named(names, rungs), *finished.values()]
+
+
+def _named(names: str | None, rows: Mapping[str, R]) -> list[R]:
+    """The rows that are asked for, in their own order."""
     if names is None:
-        return [*rungs.values(), *finished.values()]
+        return list(rows.values())
     wanted = [part.strip() for part in names.split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in rungs]
+    unknown = [part for part in wanted if part not in rows]
     if unknown or not wanted:
         raise typer.BadParameter(
-            f"'{', '.join(unknown) or names}': there are {', '.join(rungs)}", param_hint="--rows"
+            f"'{', '.join(unknown) or names}': there are {', '.join(rows)}", param_hint="--rows"
         )
-    return [*(rung for name, rung in rungs.items() if name in wanted), *finished.values()]
+    return [row for name, row in rows.items() if name in wanted]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facemorph_core.errors import ShardError
 from facemorph_core.shards.shard import Shard, write_view
 
-__all__ = ["QUICK_SCORED", "QUICK_TRAIN", "TUNE_PEOPLE", "Split", "faces_for"]
+__all__ = ["QUICK_SCORED", "QUICK_TRAIN", "TUNE_PEOPLE", "Split", "faces_for", "whole_people"]
 
 TUNE_PEOPLE = 200
 QUICK_TRAIN, QUICK_SCORED = 600, 100  # photos
@@ -43,8 +43,8 @@ def faces_for(shard: Shard, split: Split, *, quick: bool, seed: int, folder: Pat
         is_held = np.isin(np.asarray(shard.people)[train], drawn)
         train, scored = train[~is_held], train[is_held]
     if quick:
-        train = _whole_people(shard, train, QUICK_TRAIN, seed=seed)
-        scored = _whole_people(shard, scored, QUICK_SCORED, seed=seed)
+        train = whole_people(shard, train, QUICK_TRAIN, seed=seed)
+        scored = whole_people(shard, scored, QUICK_SCORED, seed=seed)
     if not len(train) or not len(scored):
         raise ShardError(
             f"{shard.path} has {len(train)} photos to fit on and {len(scored)} to score ({split})",
@@ -58,7 +58,7 @@ def faces_for(shard: Shard, split: Split, *, quick: bool, seed: int, folder: Pat
     return write_view(shard, np.sort(np.concatenate([train, scored])), folder, splits=splits)
 
 
-def _whole_people(shard: Shard, rows: Rows, count: int, *, seed: int) -> Rows:
+def whole_people(shard: Shard, rows: Rows, count: int, *, seed: int) -> Rows:
     """``count`` of ``rows``: person after person, of the last one as many as fit."""
     owners = np.asarray(shard.people)[rows]
     order = {person: place for place, person in enumerate(_shuffled(shard, rows, seed=seed))}

@@ -106,7 +106,8 @@ class TextbookTrainer:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.device = choose_compute(config.training).device
+        self.compute = choose_compute(config.training)
+        self.device = self.compute.device
         model = TextbookVAE.seeded(
             config.model.image_size, config.model.latent_dim, seed=config.seed
         )
@@ -123,9 +124,10 @@ class TextbookTrainer:
         config = self.config
         batch = load_batch(faces, rows, config, self.device)
         batch = augmented(batch, config.training, at.stream(config.seed, "augment"))
-        made = self.model(batch.images, at.stream(config.seed, "posterior"))
         crops = at.stream(config.seed, "crop")
-        terms = reconstruction_terms(made, batch, config, nets=self.nets, crops=crops)
+        with self.compute.autocast():
+            made = self.model(batch.images, at.stream(config.seed, "posterior"))
+            terms = reconstruction_terms(made, batch, config, nets=self.nets, crops=crops)
         weights = weights_at(config.loss, at.share, latent_dim=self.model.latent_dim)
         loss = total(terms, weights).mean()
         if not bool(loss.isfinite()):

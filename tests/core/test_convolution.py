@@ -13,6 +13,18 @@ from facemorph_core.models.convolution import Conv2d, fold, unfold
 CASES = [(3, 1, 1), (3, 2, 1), (1, 1, 0)]  # kernel, stride, padding
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu_with_tiles(monkeypatch):
+    monkeypatch.setattr(convolution, "has_tiles", lambda: True)
+
+
+def test_without_tiles_it_is_the_library(monkeypatch):
+    monkeypatch.setattr(convolution, "has_tiles", lambda: False)
+    monkeypatch.setattr(convolution._Unfolded, "apply", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Conv2d(64, 64, 3, padding=1)(grids(1, 64, 4)).requires_grad
+
+
 def grids(batch: int, channels: int, side: int) -> torch.Tensor:
     values = torch.randn(batch, channels, side, side, generator=torch.Generator().manual_seed(0))
     return values.contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -1,0 +1,1 @@
+"""How fast: training against a textbook VAE, rounds against central training, preparation."""

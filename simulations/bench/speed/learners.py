@@ -1,0 +1,83 @@
+"""Who trains in the comparison: the textbook VAE twice, and the project's own model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.models import build_model, count_parameters
+from facemorph_core.training.batches import Faces
+from facemorph_core.training.compute import choose_compute
+from facemorph_core.training.trainer import Trainer
+from simulations.bench.method import Method
+from simulations.bench.textbook import (
+    TextbookTrainer,
+    textbook_config,
+    textbook_course,
+)
+from simulations.bench.trained import course
+
+__all__ = ["Entrant", "entrants"]
+
+CONFIG = Path(__file__).resolve().parents[3] / "configs" / "quality_vae.yaml"
+FAST = ("training.batch_size=64", "training.learning_rate=2.8e-3")
+"""The textbook's batch; the rate grows with its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One model with its way of training."""
+
+    name: str
+    config: RunConfig
+    begin: Callable[[], Trainer | TextbookTrainer]
+    complete: Callable[[Faces, float, Path], Method]
+    """Train for so many seconds, in a folder of its own; what was there goes on."""
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.training.batch_size
+
+
+def entrants(*, seed: int = 0) -> list[Entrant]:
+    """The textbook VAE as people run it, the same in bfloat16, and ours; all with one loss."""
+    ours = load_run_config(CONFIG, [f"seed={seed}", *FAST])
+    book = textbook_config(ours.loss, latent_dim=ours.model.latent_dim, seed=seed)
+    half = book.model_copy(
+        update={
+            "name": "textbook-bfloat16",
+            "training": book.training.model_copy(update={"precision": "bfloat16"}),
+        }
+    )
+    return [
+        _textbook("Textbook VAE, float32", book),
+        _textbook("Textbook VAE, bfloat16", half),
+        Entrant(
+            "facemorph VAE",
+            ours,
+            begin=lambda: Trainer(
+                build_model(ours.model, seed=seed), ours, choose_compute(ours.training), seed=seed
+            ),
+            complete=lambda faces, seconds, out: course(ours).complete(
+                faces, budget=seconds, out=out
+            ),
+        ),
+    ]
+
+
+def parameters(trainer: Trainer | TextbookTrainer) -> int:
+    """Numbers that the entrant learns."""
+    return count_parameters(trainer.model)
+
+
+def _textbook(name: str, config: RunConfig) -> Entrant:
+    return Entrant(
+        name,
+        config,
+        begin=lambda: TextbookTrainer(config),
+        complete=lambda faces, seconds, out: textbook_course(config).complete(
+            faces, budget=seconds, out=out
+        ),
+    )

@@ -1,0 +1,71 @@
+"""The most memory that processes take together, by what they are, while something runs."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+__all__ = ["peak_memory", "peaks", "program_of"]
+
+_EVERY = 0.2
+MIB = 2**20
+
+
+@contextmanager
+def peaks(label: Callable[[Sequence[str]], str]) -> Iterator[dict[str, float]]:
+    """MiB of resident memory that this process' descendants take at most, by ``label``.
+
+    ``label`` names a process by its command line; the empty name leaves it out. The figures
+    are complete when the block ends. Pages that processes share count in each.
+    """
+    highest: dict[str, float] = {}
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(label, highest, ended), daemon=True)
+    watcher.start()
+    try:
+        yield highest
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def peak_memory() -> float:
+    """MiB that this process has taken at most so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says there includes the parent's memory
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def program_of(line: Sequence[str]) -> str:
+    """Name of the program of a command line: that of the script for an interpreter."""
+    words = [word.rsplit("/", 1)[-1] for word in line[:2]]
+    if not words:
+        return ""
+    return words[1] if words[0].startswith("python") and len(words) > 1 else words[0]
+
+
+def _watch(
+    label: Callable[[Sequence[str]], str], highest: dict[str, float], ended: threading.Event
+) -> None:
+    me = psutil.Process()
+    while not ended.wait(_EVERY):
+        now: defaultdict[str, float] = defaultdict(float)
+        for process in me.children(recursive=True):
+            try:
+                name = label(process.cmdline())
+                if name:
+                    now[name] += process.memory_info().rss / MIB
+            except psutil.Error:
+                continue
+        for name, taken in now.items():
+            highest[name] = max(highest.get(name, 0.0), taken)
