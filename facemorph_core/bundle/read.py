@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,16 @@ class Bundle:
                 f"{code_error:.2g} of their length and the images by {pixel_error} of 255",
                 hint="the file is whole, so try another version of onnxruntime",
             )
+
+    def run_network(
+        self, half: Literal["encoder", "decoder"], values: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """One network alone, in its own units: pictures (n, 3, S, S) in [-1, 1], numbers (n, N)."""
+        return self._run(ENCODER if half == "encoder" else DECODER, values)
+
+    def checked_graph(self, member: str) -> Any:
+        """The ONNX graph of a network, parsed; BundleError if it is not one a bundle may hold."""
+        return self._graph(member)
 
     def _run(self, member: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = self._encoder if member == ENCODER else self._decoder

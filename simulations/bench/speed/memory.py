@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 
-__all__ = ["peak_memory", "peaks", "program_of"]
+__all__ = ["peaks", "program_of"]
 
 _EVERY = 0.2
 MIB = 2**20
@@ -34,16 +31,6 @@ def peaks(label: Callable[[Sequence[str]], str]) -> Iterator[dict[str, float]]:
     finally:
         ended.set()
         watcher.join()
-
-
-def peak_memory() -> float:
-    """MiB that this process has taken at most so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says there includes the parent's memory
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return float(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def program_of(line: Sequence[str]) -> str:

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from facemorph_core.machine import peak_memory
 from facemorph_core.models import Autoencoder
 from facemorph_core.processes import worker_pool
 from facemorph_core.training.batches import Faces, load_batch
 from facemorph_core.training.trainer import Moment
 from simulations.bench.speed.learners import Entrant, entrants, parameters
-from simulations.bench.speed.memory import peak_memory
 from simulations.bench.textbook import TextbookVAE
 
 __all__ = ["Pace", "Roof", "paces", "roof"]

@@ -69,7 +69,7 @@ class Crowd:
 def round_cost(faces: Shard, *, out: Path, seed: int = 0) -> RoundCost:
     """Some rounds of as many sites as there are cores, and one pass in one place."""
     sites = available_cores()
-    view = _view(faces, out / "faces", photos=PHOTOS, seed=seed)
+    view = _view(faces, out / "round-faces", photos=PHOTOS, seed=seed)
     settings = _settings(view, sites=sites, rounds=ROUNDS, seed=seed)
     began = perf_counter()
     run = simulate(CONFIG, [*settings, "name=rounds", "resume=never"], root=out)
@@ -97,7 +97,6 @@ def crowds(
         settings = [
             *_settings(faces, sites=sites, rounds=1, seed=seed),
             f"federation.fraction={count / sites}",
-            "data.site_val=0",
         ]
         with peaks(program_of) as highest:
             run = simulate(CONFIG, [*settings, "name=crowd", "resume=never"], root=out)
@@ -114,6 +113,7 @@ def _settings(faces: Shard, *, sites: int, rounds: int, seed: int) -> list[str]:
         *(f"federation.sites={sites}", f"federation.rounds={rounds}", "federation.quorum=1"),
         *("federation.evaluate_every=0", f"evaluation.every={rounds}", "evaluation.samples=0"),
         *(f"evaluation.max_faces={FEW_SCORED}", "data.partition.kind=by_person"),
+        "data.site_val=0",
     ]
 
 
