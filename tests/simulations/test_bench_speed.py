@@ -1,0 +1,149 @@
+"""What the speed and federation benchmarks compare is comparable, and their reports say it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from facemorph_core.config.load import dump_run_config
+from facemorph_core.metrics.bootstrap import Interval
+from facemorph_core.shards.shard import IndexRow, write_shard
+from simulations.bench.federation.report import charts, summaries, to_markdown
+from simulations.bench.federation.rows import BASE, CENTRAL, config_of, settings
+from simulations.bench.federation.run import PCA, Result, _kept
+from simulations.bench.speed.learners import entrants
+from simulations.bench.speed.memory import peaks, program_of
+from simulations.bench.speed.pace import Pace, Roof, ratios, roof
+from simulations.bench.speed.race import Finish
+from simulations.bench.speed.report import SpeedReport, to_json
+from simulations.bench.speed.report import to_markdown as speed_markdown
+from simulations.bench.speed.rounds import Crowd, RoundCost
+
+
+def pace(name: str, seconds: float) -> Pace:
+    return Pace(name, 64, 10**6, seconds, (seconds, seconds), 0.01, 0.02, 2.0, 900.0)
+
+
+def test_all_entrants_have_one_loss_and_one_batch_and_the_textbook_comes_first():
+    field = entrants(seed=3)
+    assert [each.name.split(",")[0] for each in field][:2] == ["Textbook VAE"] * 2
+    assert len({each.config.loss.model_dump_json() for each in field}) == 1
+    assert {each.batch_size for each in field} == {64}
+    assert {each.config.seed for each in field} == {3}
+    assert [each.config.training.precision for each in field[:2]] == ["float32", "bfloat16"]
+
+
+def test_ratios_are_of_images_a_second_to_the_last_entrant():
+    found = ratios([pace("book", 2.0), pace("half", 1.0), pace("ours", 0.5)])
+    assert found == {"book": 4.0, "half": 2.0}
+
+
+def test_the_roof_is_a_rate_that_this_machine_reaches():
+    found = roof(turns=1)
+    assert 1 < found.float32 < 1e6
+    assert 0.1 < found.bfloat16 < 1e6
+
+
+def test_the_report_has_the_ratio_under_its_key_and_every_part_in_a_table():
+    report = SpeedReport(
+        "a machine",
+        roof=Roof(400.0, 150.0),
+        paces=[pace("book", 2.0), pace("half", 1.0), pace("ours", 0.5)],
+        finishes=[Finish("book", 100.0, 3200, Interval(20.0, 19.9, 20.1), None)],
+        round=RoundCost(2, 1024, 10.0, 12.0, 20.0, 9.0),
+        crowds=[Crowd(1000, 10, 30.0, 800.0, 400.0)],
+    )
+    facts = json.loads(json.dumps(to_json(report)))
+    assert facts["training"]["images_per_second_ratio"] == 4.0
+    assert facts["round"]["ratio"] == pytest.approx(10 / 9)
+    assert facts["training"]["entrants"][2]["of_roof"] == pytest.approx(2.0 * 128 / 400)
+    text = speed_markdown(report)
+    for words in ("| ours | 1.0 M | 64 | 128.0 | 4.00 |", "| ratio | 1.11 |", "10 of 1000"):
+        assert words in text
+
+
+def test_peaks_see_the_memory_of_a_child():
+    hungry = "import time; a = bytearray(200 * 2**20); time.sleep(1.5)"
+    with peaks(program_of) as highest:
+        subprocess.run([sys.executable, "-c", hungry], check=True)
+    assert max(highest.values()) > 200
+
+
+def test_programs_are_named_by_their_script():
+    assert program_of(["/x/bin/python3.11", "/x/bin/flwr-simulation", "--y"]) == "flwr-simulation"
+    assert program_of(["/usr/bin/flower-superlink", "--z"]) == "flower-superlink"
+    assert program_of([]) == ""
+
+
+# --- federation --------------------------------------------------------------------------------
+
+
+def test_each_row_changes_one_thing_and_sees_as_many_images(tmp_path):
+    rows = {row.name: row for row in settings()}
+    base = config_of(rows[BASE], tmp_path, seed=1, rounds=10)
+    for row in rows.values():
+        config = config_of(row, tmp_path, seed=1, rounds=10)
+        ours, theirs = (dump_run_config(each).splitlines() for each in (config, base))
+        passes = config.federation.rounds * config.federation.local_epochs
+        assert passes * config.federation.fraction == 10
+        changed = {line.split(":")[0].strip() for line in set(ours) ^ set(theirs)}
+        assert len(row.changes) == (0 if row.name in (BASE, CENTRAL) else 1)
+        allowed = {"name", "rounds", "local_epochs", "fraction", "kind", "attribute", "alpha"}
+        assert changed <= allowed | {"mu", "learning_rate", "beta_1", "beta_2", "tau"} | {
+            "ema_decay",
+            "codec",
+        }
+
+
+def results() -> list[Result]:
+    people = ["anna", "anna", "ben", "cleo"]
+
+    def one(name: str, seed: int, level: float, sent: int) -> Result:
+        curve = [] if name == PCA else [(100, sent // 2, level - 1), (200, sent, level)]
+        return Result(name, seed, "", [level, level, level + 1, level - 1], people, curve, sent)
+
+    return [
+        one(PCA, 0, 21.0, 0),
+        *(one(CENTRAL, seed, 22.0 + 0.1 * seed, 0) for seed in (0, 1)),
+        *(one(BASE, seed, 21.8 + 0.1 * seed, 4000) for seed in (0, 1)),
+        *(one("int8", seed, 21.7 + 0.1 * seed, 1000) for seed in (0, 1)),
+    ]
+
+
+def test_rows_are_compared_with_central_training_face_by_face():
+    pca, central, base, int8 = summaries(results(), settings())
+    assert central.to_central is None
+    assert pca.to_central is None
+    assert base.psnr.mean == pytest.approx(21.85)
+    assert base.to_central.mean == pytest.approx(-0.2)
+    assert base.to_central.low == pytest.approx(-0.2)
+    text = to_markdown([pca, central, base, int8])
+    assert "| int8 updates | 2 | 200 |" in text
+    assert text.splitlines()[-1].endswith("| 0.250 |")
+    for svg in charts(results(), settings()).values():
+        assert svg.startswith("<svg")
+
+
+def test_a_row_is_made_once_for_one_recipe(tmp_path):
+    faces = write_shard(
+        tmp_path / "faces",
+        np.zeros((2, 32, 32, 3), np.uint8),
+        np.zeros((2, 68, 2), np.float32),
+        [IndexRow(person="anna", split="train"), IndexRow(person="ben", split="val")],
+    )
+    made = []
+
+    def make() -> dict[str, object]:
+        made.append(1)
+        return {"psnr": [20.0], "curve": [[1, 2, 3.0]]}
+
+    first = _kept(tmp_path, BASE, 0, "recipe", make, faces)
+    again = _kept(tmp_path, BASE, 0, "recipe", make, faces)
+    assert again.psnr == first.psnr == [20.0]
+    assert first.people == ["ben"]
+    _kept(tmp_path, BASE, 0, "another", make, faces)
+    assert len(made) == 2
