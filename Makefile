@@ -41,6 +41,15 @@ format: install  ## format and sort imports in place
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+DATA ?= $(HOME)/data/celeba
+bench: install  ## ten-minute versions of the benchmarks; needs CelebA (DATA=FOLDER)
+	@test -d "$(DATA)" || { echo "no CelebA in $(DATA): make bench DATA=FOLDER (official layout)" >&2; exit 1; }
+	@$(BIN)/python -m simulations.bench quality --data "$(DATA)" --quick --rows dct-128,pca-128,textbook-vae,vae
+	@$(BIN)/python -m simulations.bench speed --data "$(DATA)" --quick
+	@$(BIN)/python -m simulations.bench federation --data "$(DATA)" --name federation-quick \
+		--photos 512 --rounds 2 --seeds 1 --rows central,base,int8
+	@$(BIN)/facemorph-core bench --seconds 1
+
 proto: install  ## make the gRPC stubs of the hub anew from its .proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
 
