@@ -65,7 +65,7 @@ def simulate(
     """Run the config to its last round and return its run directory.
 
     A run of the same config that was interrupted goes on; one that is complete is returned as
-    it is.
+    it is. One that Flower gives up is tried again, for as long as tries bring rounds.
 
     Raises:
         FederationError: if the run failed; with the reason that the server gave.
@@ -81,10 +81,22 @@ def simulate(
         shard_for(config.data, seed=config.seed, progress=on_prepare)
     path.mkdir(parents=True, exist_ok=True)
     expect_another_try(path)
-    with _private_superlink(path) as (home, environment):
-        run_id = _submit(config_file, overrides, config, path, home, environment, cpus_per_site)
-        _follow(run_id, config, path, home, environment, on_progress)
-    return path
+    before = -1  # rounds that were there before the last try
+    while True:
+        reached = len(read_metrics(path))
+        try:
+            with _private_superlink(path) as flower:
+                run_id = _submit(config_file, overrides, config, path, *flower, cpus_per_site)
+                _follow(run_id, config, path, *flower, on_progress)
+            return path
+        except _GivenUp:
+            if reached == before:
+                raise
+            before = reached
+
+
+class _GivenUp(FederationError):
+    """Flower ended the run, not the app: after the machine slept, no heartbeat is in time."""
 
 
 # --- Flower ----------------------------------------------------------------------------------
@@ -197,9 +209,11 @@ def _follow(
             asked = time.monotonic()
             status = _status(run_id, home, environment)
             if status.startswith("finished") and status != "finished:completed":
-                raise FederationError(
+                log = path / ".flower.log"
+                _keep_what_it_printed(run_id, log, home, environment)
+                raise _GivenUp(
                     f"Flower ended the run ({status}) before the server could say why",
-                    hint=f"the log is {path / '.flower.log'}",
+                    hint=f"what it printed is at the end of {log}",
                 )
 
 
@@ -209,8 +223,27 @@ def _status(run_id: str, home: Path, environment: dict[str, str]) -> str:
     return str(runs[0].get("status", "")) if runs else ""
 
 
+def _keep_what_it_printed(run_id: str, log: Path, home: Path, environment: dict[str, str]) -> None:
+    """The run's own output, at the end of ``log``: Flower keeps it apart, and loses it."""
+    printed = _called(["log", run_id, "--show"], home, environment).stdout
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"\n--- what run {run_id} printed ---\n{printed}")
+
+
 def _flwr(words: list[str], home: Path, environment: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(
+    done = _called(words, home, environment)
+    with contextlib.suppress(ValueError):
+        answer = json.loads(done.stdout[done.stdout.index("{") :])
+        if answer.get("success", True):
+            return dict(answer)
+    words_of_flower = " ".join((done.stdout + done.stderr).split())[-800:]
+    raise FederationError(f"flwr {words[0]} failed: {words_of_flower}")
+
+
+def _called(
+    words: list[str], home: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [_tool("flwr"), *words],
         cwd=home / "work",
         env=environment,
@@ -219,12 +252,6 @@ def _flwr(words: list[str], home: Path, environment: dict[str, str]) -> dict[str
         text=True,
         check=False,
     )
-    with contextlib.suppress(ValueError):
-        answer = json.loads(done.stdout[done.stdout.index("{") :])
-        if answer.get("success", True):
-            return dict(answer)
-    words_of_flower = " ".join((done.stdout + done.stderr).split())[-800:]
-    raise FederationError(f"flwr {words[0]} failed: {words_of_flower}")
 
 
 # --- processes -------------------------------------------------------------------------------

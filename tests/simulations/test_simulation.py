@@ -16,6 +16,7 @@ from facemorph_core.bundle.read import open_bundle
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.rundir import read_metrics
 from server.runs import read_state
+from simulations import run
 from simulations.activation import extend_activation, settings
 from simulations.run import APP, simulate, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
@@ -62,10 +63,10 @@ def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_pat
         *("--runs", str(root), "--cpus", "2", *words),
     ]
     first = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
-    run = root / "default"
+    folder = root / "default"
     deadline = time.monotonic() + 600
-    while (state := read_state(run)) is None or state.round < 1:
-        assert first.poll() is None, (run / ".flower.log").read_text()[-3000:]
+    while (state := read_state(folder)) is None or state.round < 1:
+        assert first.poll() is None, (folder / ".flower.log").read_text()[-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for process in family(mark):  # as a power cut does
@@ -73,18 +74,18 @@ def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_pat
             process.kill()
     first.wait()
     assert not vanished(mark, seconds=20)
-    assert read_state(run).round < 12
+    assert read_state(folder).round < 12
 
     again = subprocess.run(
         command, cwd=APP, env=environment, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    assert Path(again.stdout.strip()) == run
+    assert Path(again.stdout.strip()) == folder
     assert not vanished(mark, seconds=20)
-    assert [entry["round"] for entry in read_metrics(run)] == list(range(13))
-    assert read_state(run).status == "completed"
-    assert open_bundle(run / "model.facemorph").manifest.training["rounds"] == 12
-    assert (run / "partition.png").exists()
+    assert [entry["round"] for entry in read_metrics(folder)] == list(range(13))
+    assert read_state(folder).status == "completed"
+    assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 12
+    assert (folder / "partition.png").exists()
 
 
 @pytest.mark.slow
@@ -109,6 +110,31 @@ def test_a_run_that_fails_says_why_and_exits_with_its_code(tmp_path):
     assert done.returncode == FederationError.exit_code
     assert f"{tmp_path / 'nowhere'} is not a shard" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("rounds_of_tries", "survives"), [((2, 0, 3), True), ((2, 0, 0), False)])
+def test_a_run_that_flower_gives_up_is_tried_again_while_tries_bring_rounds(
+    rounds_of_tries: tuple[int, ...], survives: bool, tmp_path, monkeypatch
+):
+    """As after a sleep of the machine: Flower missed heartbeats, the checkpoints are there."""
+    shard = tiny_shard(tmp_path / "shard", count=24)
+    tries = iter(rounds_of_tries)
+
+    def follow(run_id, config, path, *rest) -> None:
+        made = next(tries)
+        with (path / "metrics.jsonl").open("a") as metrics:
+            metrics.writelines(f'{{"round": {n}}}\n' for n in range(made))
+        if made < 3:
+            raise run._GivenUp("Flower ended the run (finished:failed)")
+
+    monkeypatch.setattr(run, "_private_superlink", lambda path: contextlib.nullcontext(("", {})))
+    monkeypatch.setattr(run, "_submit", lambda *rest: "1")
+    monkeypatch.setattr(run, "_follow", follow)
+    overrides = [*TINY, f"data.path={shard.path}"]
+    expected = contextlib.nullcontext() if survives else pytest.raises(FederationError)
+    with expected:
+        simulate(APP / "configs" / "default.yaml", overrides, root=tmp_path / "runs")
+    assert next(tries, None) is None
 
 
 def test_a_config_outside_the_app_is_refused(tmp_path):
