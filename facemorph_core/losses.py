@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss
 
 from facemorph_core.models.base import Posterior
 
@@ -25,7 +26,7 @@ def l1(
     weights: Float[Tensor, "b 1 h w"] | float = 1.0,
 ) -> Float[Tensor, " b"]:
     """Mean absolute error of each image."""
-    return (weights * (made - real).abs()).mean(dim=(1, 2, 3))
+    return (weights * l1_loss(made, real, reduction="none")).mean(dim=(1, 2, 3))
 
 
 def squared(
@@ -34,7 +35,7 @@ def squared(
     weights: Float[Tensor, "b 1 h w"] | float = 1.0,
 ) -> Float[Tensor, " b"]:
     """Mean squared error of each image."""
-    return (weights * (made - real).square()).mean(dim=(1, 2, 3))
+    return (weights * mse_loss(made, real, reduction="none")).mean(dim=(1, 2, 3))
 
 
 def kl(posterior: Posterior) -> Float[Tensor, " b"]:

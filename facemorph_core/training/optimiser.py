@@ -103,7 +103,8 @@ class Muon(torch.optim.Optimizer):
             matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
             directions = orthogonal([self._ahead(matrix) for matrix in matrices])
             for matrix, direction in zip(matrices, directions, strict=True):
-                matrix.mul_(1 - rate * decay)
+                if decay:
+                    matrix.mul_(1 - rate * decay)
                 matrix.add_(direction, alpha=-rate * ADAMS_SIZE * max(matrix.shape) ** 0.5)
 
     def _ahead(self, matrix: Tensor) -> Tensor:

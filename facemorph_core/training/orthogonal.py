@@ -58,8 +58,8 @@ def _by_shape(parts: Sequence[Tensor]) -> list[Tensor]:
     made: dict[int, Tensor] = {}
     for alike in places.values():
         # no singular value is larger than the root of the sum of their squares
-        scaled = [parts[i] / parts[i].norm().clamp(min=_SMALLEST) for i in alike]
-        x = torch.stack([each.bfloat16() for each in scaled])
+        x = torch.stack([parts[i].bfloat16() for i in alike])
+        x /= torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_SMALLEST)
         for steps in STEPS:
             x = torch.bmm(_whitening(torch.bmm(x, x.mT), steps), x)
         made |= zip(alike, x.unbind(), strict=True)
