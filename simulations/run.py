@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -128,8 +129,9 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             preexec_fn=_end_with_parent,
         )
     try:
-        _wait_until_open(superlink, port, log)
-        yield home, environment
+        with _ended_in_order():
+            _wait_until_open(superlink, port, log)
+            yield home, environment
     finally:
         end_process_tree(superlink.pid)
         superlink.wait()
@@ -255,6 +257,19 @@ def _called(
 
 
 # --- processes -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does: without it Ray's workers would train on for nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_with_parent() -> None:

@@ -50,31 +50,42 @@ def vanished(mark: str, *, seconds: float) -> list[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # a minute on a quiet machine, five on a busy one
-def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_path):
+def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_path):
     shard = tiny_shard(tmp_path / "shard", count=24)
     root, mark = tmp_path / "runs", str(tmp_path)
     environment = os.environ | {
         "FACEMORPH_CACHE": str(tmp_path / "cache"),
         "FACEMORPH_TEST_MARK": mark,
     }
-    words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=12"]]
+    words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=20"]]
     command = [
         *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
         *("--runs", str(root), "--cpus", "2", *words),
     ]
-    first = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
     folder = root / "default"
-    deadline = time.monotonic() + 600
-    while (state := read_state(folder)) is None or state.round < 1:
-        assert first.poll() is None, (folder / ".flower.log").read_text()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+    def past_round(number: int) -> subprocess.Popen[bytes]:
+        """The command, once it has got that far."""
+        begun = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 600
+        while (state := read_state(folder)) is None or state.round < number:
+            assert begun.poll() is None, (folder / ".flower.log").read_text()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return begun
+
+    first = past_round(1)
     for process in family(mark):  # as a power cut does
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     first.wait()
     assert not vanished(mark, seconds=20)
-    assert read_state(folder).round < 12
+
+    second = past_round(read_state(folder).round + 1)
+    second.terminate()  # as the end of a session does
+    second.wait()
+    assert not vanished(mark, seconds=30)
+    assert read_state(folder).round < 20
 
     again = subprocess.run(
         command, cwd=APP, env=environment, capture_output=True, text=True, check=False
@@ -82,9 +93,9 @@ def test_a_simulation_killed_in_the_middle_resumes_and_leaves_no_process(tmp_pat
     assert again.returncode == 0, again.stderr
     assert Path(again.stdout.strip()) == folder
     assert not vanished(mark, seconds=20)
-    assert [entry["round"] for entry in read_metrics(folder)] == list(range(13))
+    assert [entry["round"] for entry in read_metrics(folder)] == list(range(21))
     assert read_state(folder).status == "completed"
-    assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 12
+    assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 20
     assert (folder / "partition.png").exists()
 
 
