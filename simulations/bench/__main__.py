@@ -167,8 +167,8 @@ def federation(
     data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
     root: Annotated[Path, typer.Option("--runs", help="Folder of run directories.")] = Path("runs"),
     name: Annotated[str, typer.Option(help="Name of the benchmark's folder.")] = "federation",
-    photos: Annotated[int, typer.Option(min=16, help="That are dealt out to the sites.")] = 6400,
-    rounds: Annotated[int, typer.Option(min=1, help="Of the base.")] = 10,
+    photos: Annotated[int, typer.Option(min=16, help="That are dealt out to the sites.")] = 3200,
+    rounds: Annotated[int, typer.Option(min=1, help="Of the base.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.")] = 2,
     rows: Annotated[
         str | None, typer.Option(help="Names separated by commas. [default: all]")
@@ -178,7 +178,7 @@ def federation(
     """Federated beside central training: same images, same model, one factor changed at a time.
 
     A row that is there is not made again, and a run that was interrupted goes on. Rows: central,
-    base, dirichlet, unequal, fedprox, fedadam, epochs-5, ema, half, float16, int8.
+    central-alike, base, dirichlet, unequal, fedprox, fedadam, epochs-5, ema, half, float16, int8.
 
     Examples:
         python -m simulations.bench federation --data ~/data/celeba

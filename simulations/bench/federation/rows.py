@@ -1,7 +1,8 @@
 """The rows: a base of eight equal sites, and what changes one thing about it.
 
-Every row sees the same number of images. Where a round holds fewer or more of them than the
-base's, there are more or fewer rounds.
+One process with all photos does best with another batch and learning rate than a site: central
+training stands there with its own and with a site's. Every row sees the same number of images.
+Where a round holds fewer or more of them than the base's, there are more or fewer rounds.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ class Setting:
     """Settings that differ from the base's, as KEY=VALUE."""
     images: float = field(default=1.0)
     """Images of a round, in units of the base's."""
+    central: bool = False
+    """Trained in one process with all photos."""
 
 
 def settings() -> list[Setting]:
     """All rows, in the order of the table."""
     return [
-        Setting(CENTRAL, "central"),
+        Setting(
+            CENTRAL,
+            "central",
+            ("training.batch_size=16", "training.learning_rate=2e-3"),
+            central=True,
+        ),
+        Setting("central-alike", "central, batch and learning rate of a site", central=True),
         Setting(BASE, "8 sites by person"),
         Setting(
             "dirichlet",
@@ -44,7 +53,7 @@ def settings() -> list[Setting]:
         Setting(
             "fedadam",
             "FedAdam",
-            ("federation.strategy={kind: fedadam, learning_rate: 0.003, tau: 0.001}",),
+            ("federation.strategy={kind: fedadam, learning_rate: 0.01, tau: 0.01, beta_1: 0.5}",),
         ),
         Setting("epochs-5", "5 local epochs", ("federation.local_epochs=5",), images=5.0),
         Setting("ema", "running mean on the server", ("federation.ema_decay=0.9",)),

@@ -32,7 +32,6 @@ from facemorph_core.training.checkpoint import load_tensors
 from facemorph_core.training.reconstruct import decode, encode
 from simulations.bench.faces import faces_for, whole_people
 from simulations.bench.federation.rows import (
-    CENTRAL,
     CONFIG,
     Setting,
     config_of,
@@ -98,7 +97,7 @@ def run_federation(
 
             def made(setting: Setting = setting, config: RunConfig = config) -> dict[str, Any]:
                 watch(f"{config.name}: {config.federation.rounds} rounds")
-                if setting.name == CENTRAL:
+                if setting.central:
                     return _central(config, faces, out, epochs=plan.rounds)
                 return _federated(setting, config, faces, out, plan.rounds)
 
