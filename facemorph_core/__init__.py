@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import open_bundle
     from facemorph_core.errors import FaceMorphError
-    from facemorph_core.morphing.engine import MorphSequence, generate_morph_sequence, morph
+    from facemorph_core.morphing.engine import Morpher, generate_morph_sequence, morph
+    from facemorph_core.morphing.sequence import MorphSequence
 
     __version__: str
 
 __all__ = [
     "FaceMorphError",
     "MorphSequence",
+    "Morpher",
     "__version__",
     "generate_morph_sequence",
     "morph",
@@ -31,7 +33,8 @@ __all__ = [
 
 _HOMES = {
     "FaceMorphError": "facemorph_core.errors",
-    "MorphSequence": "facemorph_core.morphing.engine",
+    "MorphSequence": "facemorph_core.morphing.sequence",
+    "Morpher": "facemorph_core.morphing.engine",
     "generate_morph_sequence": "facemorph_core.morphing.engine",
     "morph": "facemorph_core.morphing.engine",
     "open_bundle": "facemorph_core.bundle.read",

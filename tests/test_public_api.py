@@ -12,6 +12,7 @@ import facemorph_core
 PUBLIC = {
     "FaceMorphError",
     "MorphSequence",
+    "Morpher",
     "__version__",
     "generate_morph_sequence",
     "morph",

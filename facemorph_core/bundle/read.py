@@ -91,6 +91,15 @@ class Bundle:
         shape, texture = self.geometry.split(z)
         return self.geometry.show(self._textures(texture), shape)
 
+    def textures(self, z: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """What the decoder draws of codes (n, D): (n, S, S, 3) in levels of 0..255, not rounded.
+
+        In the mean shape if the model's geometry has one, else in the frame.
+        """
+        values = np.ascontiguousarray(self.geometry.split(z)[1], np.float32)
+        levels = (self._drawn(values) + 1) * np.float32(127.5)
+        return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
+
     def _texture_codes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the encoder makes of the pictures that it sees."""
         return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)

@@ -1,4 +1,4 @@
-"""`facemorph-core morph A B`: a GIF, a video or pictures of one face becoming another."""
+"""`facemorph-core morph A B`: a GIF, a video or pictures of faces becoming each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemorph_core.latent.interpolate import Kind
-from facemorph_core.morphing.media import FPS, check_output
+from facemorph_core.morphing.choices import Curve, Ease, Mode
+from facemorph_core.morphing.media import FPS, HOLD, PLAYED_SIZE, check_output
 
 if TYPE_CHECKING:
     from facemorph_core.alignment.align import FaceChoice
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    photo_a: Annotated[Path, typer.Argument(metavar="A", help="Photo that the morph starts from.")],
-    photo_b: Annotated[Path, typer.Argument(metavar="B", help="Photo that it ends at.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="A B [C ...]", help="Photos, in the order of the morph."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -27,18 +30,34 @@ def command(
             "comes with this program. [default: starter]"
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Frames, both ends included.")] = 21,
-    path: Annotated[Kind, typer.Option(help="Straight line or great circle.")] = "lerp",
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="full: shape, the model's texture and the photos' detail; latent: the model "
+            "alone; landmark: warp and fade, without a model."
+        ),
+    ] = "full",
+    steps: Annotated[
+        int, typer.Option(min=2, help="Frames from a photo to the next, both included.")
+    ] = 21,
+    ease: Annotated[
+        Ease, typer.Option(help="Spacing of the frames; perceptual: equal steps to the eye.")
+    ] = "linear",
+    shape_curve: Annotated[Curve, typer.Option(help="When features move.")] = "linear",
+    texture_curve: Annotated[Curve, typer.Option(help="When skin and hair change.")] = "linear",
+    path: Annotated[Kind, typer.Option(help="Codes on a straight line or great circle.")] = "lerp",
     fit: Annotated[
-        int, typer.Option(min=0, help="Steps that bring both ends nearer to their photos, slowly.")
+        int, typer.Option(min=0, help="Steps that bring codes nearer to their photos, slowly.")
     ] = 0,
     face: Annotated[
         list[str] | None,
         typer.Option(
             help="Which of several faces: a number (1 is the largest), or 'only' to refuse "
-            "several. Give it twice for A and B."
+            "several. Give it once for all photos or once for each."
         ),
     ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Back to the first photo.")] = False,
+    boomerang: Annotated[bool, typer.Option("--boomerang", help="There and back.")] = False,
     out: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,51 +68,75 @@ def command(
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=16, max=4096, help="Side of the pictures, pixels.")
-    ] = None,
+        int, typer.Option(min=16, max=4096, help="Side of the pictures, pixels.")
+    ] = PLAYED_SIZE,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")] = FPS,
+    hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
-    """Morph one face into another on this machine; nothing is uploaded.
+    """Morph faces into each other on this machine; nothing is uploaded.
 
     Examples:
       facemorph-core morph anna.jpg ben.jpg
           anna-ben.gif beside the first photo
+      facemorph-core morph anna.jpg ben.jpg carla.jpg --loop --ease perceptual -o all.mp4
+          from each to the next and back to the first, in steps that look equal
       facemorph-core morph anna.jpg group.jpg --face 1 --face 3 -o a.mp4 -o sheet.png
           the third largest face of the group; a video and a contact sheet
     """
     started = time.monotonic()
-    outputs = out or [str(photo_a.with_name(f"{photo_a.stem}-{photo_b.stem}.gif"))]
+    if len(photos) < 2:
+        raise typer.BadParameter("a morph takes two photos or more")
+    outputs = out or [str(photos[0].with_name("-".join(p.stem for p in photos) + ".gif"))]
     for output in outputs:
-        check_output(output, force=force, count=steps)
-    choices = _choices(face or [])
-    _check_photos(photo_a, photo_b)
+        check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
+    choices = _choices(face or [], len(photos))
+    _check_photos(photos)
 
     from facemorph_core.bundle import find_model, open_bundle
 
     bundle = open_bundle(find_model(model))
 
-    from facemorph_core.morphing.engine import morph
+    from facemorph_core.morphing.engine import Morpher
 
-    sequence = morph(photo_a, photo_b, steps=steps, model=bundle, path=path, face=choices, fit=fit)
-    written = [sequence.save(each, fps=fps, size=size, force=force) for each in outputs]
+    morpher = Morpher(
+        bundle,
+        mode=mode,
+        size=size,
+        path=path,
+        shape_curve=shape_curve,
+        texture_curve=texture_curve,
+        ease=ease,
+        fit=fit,
+    )
+    faces = [morpher.face(*each) for each in zip(photos, choices, strict=True)]
+    sequence = morpher.sequence(faces, steps=steps, loop=loop)
+    if boomerang:
+        sequence = sequence.boomerang()
+    written = [sequence.save(each, fps=fps, hold=hold, force=force) for each in outputs]
     if as_json:
         facts = _facts(bundle, [file for files in written for file in files])
-        facts |= {"alphas": sequence.alphas.tolist(), "seconds": time.monotonic() - started}
-        typer.echo(json.dumps(facts))
+        facts |= {"mode": mode, "alphas": sequence.alphas.tolist()}
+        typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
         typer.echo(
-            f"{', '.join(outputs)}: {len(sequence)} frames from {photo_a.name} to {photo_b.name} "
-            f"by the model '{bundle.manifest.name}'"
+            f"{', '.join(outputs)}: {len(sequence)} frames from {photos[0].name} to "
+            f"{photos[-1].name} by the model '{bundle.manifest.name}'"
         )
 
 
-def _choices(texts: list[str]) -> tuple[FaceChoice, FaceChoice]:
-    if len(texts) > 2:
-        raise typer.BadParameter("give it once for both photos or twice, for A and B")
-    first, *rest = [_choice(text) for text in texts] or ["largest"]
-    return first, rest[0] if rest else first
+def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
+    """How many frames there will be."""
+    there = photos * (steps - 1) if loop else (photos - 1) * (steps - 1) + 1
+    return 2 * there - 2 if boomerang else there
+
+
+def _choices(texts: list[str], photos: int) -> list[FaceChoice]:
+    if len(texts) not in (0, 1, photos):
+        raise typer.BadParameter(f"give --face once for all photos or once for each of {photos}")
+    choices = [_choice(text) for text in texts] or ["largest"]
+    return choices if len(choices) == photos else choices * photos
 
 
 def _choice(text: str) -> FaceChoice:
@@ -106,7 +149,7 @@ def _choice(text: str) -> FaceChoice:
     return int(text)
 
 
-def _check_photos(*photos: Path) -> None:
+def _check_photos(photos: list[Path]) -> None:
     from facemorph_core.alignment.photo import load_photo
 
     for photo in photos:

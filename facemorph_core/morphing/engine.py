@@ -1,66 +1,164 @@
-"""Two photos -> a sequence of faces between them: align, encode, interpolate, decode.
+"""Photos -> the faces between them: align, encode, take apart, put together.
 
-Frames are (n, S, S, 3) uint8 RGB at the model's image size; alpha runs from 0 (photo A) to 1
-(photo B), both included. The first and the last frame are what the model makes of the photos.
+Frames are (n, S, S, 3) uint8 RGB. A `Morpher` holds a model and how frames are made; `morph` is
+the call for two photos. Alpha runs from 0 (the first photo) to 1 (the second), to 2 (the third)
+and so on; in the modes full and landmark a frame at a whole number is the aligned photo itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facemorph_core.alignment.align import AlignedFace, FaceChoice, align_photo
-from facemorph_core.alignment.frame import framing
-from facemorph_core.alignment.landmarks import LandmarkDetector
+from facemorph_core.alignment.align import AlignedFace, FaceChoice, align_face, choose_face
+from facemorph_core.alignment.frame import FRAME_SIZE, framing
+from facemorph_core.alignment.geometry import rescaling
+from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
+from facemorph_core.alignment.photo import load_photo
 from facemorph_core.bundle.locate import find_model
 from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.latent.interpolate import Kind
 from facemorph_core.latent.interpolate import path as latent_path
-from facemorph_core.morphing.media import FPS, HOLD, resized, write_frames
+from facemorph_core.morphing.choices import Curve, Ease, Mode
+from facemorph_core.morphing.curves import bent, equal_steps
+from facemorph_core.morphing.layers import Face, Layers, View
+from facemorph_core.morphing.media import PLAYED_SIZE
+from facemorph_core.morphing.sequence import MorphSequence
 
 Photo = Path | str | Image.Image | NDArray[np.uint8]
+Frames = NDArray[np.uint8]
 
 STEPS = 21
-"""Frames of a morph: alpha in steps of 0.05."""
+"""Frames of a morph between two photos: alpha in steps of 0.05."""
 
 
-@dataclass(frozen=True)
-class MorphSequence:
-    """The frames of a morph and what they came from."""
+@dataclass(frozen=True, slots=True, eq=False)
+class MorphFace:
+    """A face of a photo, ready to be morphed."""
 
-    frames: NDArray[np.uint8]
-    alphas: NDArray[np.float64]
-    faces: tuple[AlignedFace, AlignedFace]
+    aligned: AlignedFace
+    """At the side that frames are made at."""
+    layer: Face
 
-    def __len__(self) -> int:
-        return len(self.frames)
 
-    def save(
-        self,
-        out: Path | str,
-        *,
-        fps: float = FPS,
-        hold: float = HOLD,
-        size: int | None = None,
-        force: bool = False,
-    ) -> list[Path]:
-        """Write the frames as ``out`` says by its name, see `media.write_frames`."""
-        return write_frames(
-            self.frames,
-            out,
-            fps=fps,
-            hold=hold,
-            size=size,
-            force=force,
-            ends=(self.faces[0].pixels, self.faces[1].pixels),
-            labels=[f"{alpha:.2f}" for alpha in self.alphas],
+@dataclass
+class Morpher:
+    """A model, and how frames are made with it."""
+
+    model: Bundle | Path | str | None = None
+    """A bundle or what `find_model` understands, None the starter."""
+    mode: Mode = "full"
+    """Which layers make a frame, see `morphing.layers`."""
+    size: int = PLAYED_SIZE
+    """Side of the frames, pixels."""
+    path: Kind = "lerp"
+    """How codes are interpolated."""
+    shape_curve: Curve = "linear"
+    """When features move, see `morphing.curves`."""
+    texture_curve: Curve = "linear"
+    """When skin, hair and background change."""
+    ease: Ease = "linear"
+    """How alphas are spaced."""
+    fit: int = 0
+    """Steps that bring codes nearer to their faces, see `latent.fitting`."""
+    detector: LandmarkDetector = field(default_factory=DlibDetector)
+    bundle: Bundle = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.model
+        self.bundle = given if isinstance(given, Bundle) else open_bundle(find_model(given))
+        _check_framing(self.bundle)
+
+    def face(self, photo: Photo, choice: FaceChoice = "largest") -> MorphFace:
+        """Find, align and encode a face.
+
+        Raises:
+            PhotoError: the photo cannot be read or holds no such face.
+        """
+        image = photo if isinstance(photo, np.ndarray) else load_photo(photo)
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an (H, W, 3) RGB image is needed, got {image.shape}")
+        name = photo if isinstance(photo, (str, Path)) else "the image"
+        image = np.ascontiguousarray(image)
+        found = choose_face(image, self.detector, choice, name=name)
+        seen = align_face(image, found.landmarks, size=self.bundle.manifest.image_size)
+        code = self.bundle.encode(seen.pixels[None], seen.landmarks[None], fit=self.fit)[0]
+        small = align_face(image, found.landmarks)
+        shown = align_face(image, found.landmarks, size=self.size)
+        to_frame = rescaling(FRAME_SIZE / self.size)
+        return MorphFace(shown, Face(small.pixels, small.landmarks, code, shown.pixels, to_frame))
+
+    def sequence(
+        self, faces: Sequence[MorphFace], *, steps: int = STEPS, loop: bool = False
+    ) -> MorphSequence:
+        """From each face to the next in ``steps`` frames; with ``loop`` back to the first.
+
+        Between several faces, each is one frame, and ``steps`` counts both faces of a transition.
+        """
+        if len(faces) < 2:
+            raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
+        route = [*faces, faces[0]] if loop else list(faces)
+        frames, positions = [], []
+        for start, pair in enumerate(pairwise(route)):
+            alphas = self._spaced(pair, steps)
+            last = start == len(route) - 2
+            shown = alphas if last and not loop else alphas[:-1]
+            frames.append(self._between(pair, shown, View.of_frame(self.size)))
+            positions.append(start + shown)
+        return MorphSequence(
+            frames=np.concatenate(frames),
+            alphas=np.concatenate(positions),
+            faces=tuple(face.aligned for face in faces),
+            mode=self.mode,
+            model=self.bundle.manifest.name,
+            model_sha256=self.bundle.digest,
         )
+
+    def blend(self, faces: Sequence[MorphFace], weights: NDArray[np.float64]) -> Frames:
+        """One frame for each row of ``weights`` (n, P), which are brought to a sum of 1.
+
+        Raises:
+            ValueError: a weight below 0, or a row of zeros.
+        """
+        if (weights < 0).any() or (weights.sum(axis=1) == 0).any():
+            raise ValueError("weights are at least 0, and not all of them 0")
+        shares = weights / weights.sum(axis=1, keepdims=True)
+        layers = Layers(self.bundle, [face.layer for face in faces], self.mode)
+        codes = (shares @ np.stack([face.layer.code for face in faces])).astype(np.float32)
+        view = View.of_frame(self.size)
+        each = zip(codes, shares, shares, strict=True)
+        return np.stack([layers.frame(*one, view) for one in each])
+
+    def _spaced(self, pair: Sequence[MorphFace], steps: int) -> NDArray[np.float64]:
+        even = alphas(steps)
+        if self.ease != "perceptual":
+            return bent(even, self.ease)
+        probes = alphas(STEPS)
+        return equal_steps(probes, self._between(pair, probes, View.of_frame(FRAME_SIZE)), steps)
+
+    def _between(
+        self, pair: Sequence[MorphFace], alphas: NDArray[np.float64], view: View
+    ) -> Frames:
+        layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
+        shape = bent(alphas, self.shape_curve)
+        texture = bent(alphas, self.texture_curve)
+        split, join = self.bundle.geometry.split, self.bundle.geometry.join
+        first, second = (face.layer.code for face in pair)
+        codes = join(
+            split(latent_path(first, second, shape, self.path))[0],
+            split(latent_path(first, second, texture, self.path))[1],
+        )
+        shapes, textures = (np.column_stack([1 - part, part]) for part in (shape, texture))
+        each = zip(codes, shapes, textures, strict=True)
+        return np.stack([layers.frame(*one, view) for one in each])
 
 
 def alphas(steps: int) -> NDArray[np.float64]:
@@ -76,51 +174,30 @@ def morph(
     *,
     steps: int = STEPS,
     model: Bundle | Path | str | None = None,
+    mode: Mode = "full",
     path: Kind = "lerp",
+    ease: Ease = "linear",
     face: FaceChoice | tuple[FaceChoice, FaceChoice] = "largest",
     fit: int = 0,
-    size: int | None = None,
+    size: int = PLAYED_SIZE,
     detector: LandmarkDetector | None = None,
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
 
-    ``model`` is a bundle or what `find_model` understands, None the starter. ``face`` chooses
-    among several faces (a number, 1 being the largest, or "largest", or "only"), for both photos
-    or for each. ``fit`` steps bring the two codes nearer to their faces, see `latent.fitting`.
-    ``size`` scales the frames, pixels a side.
+    ``face`` chooses among several faces (a number, 1 being the largest, or "largest", or "only"),
+    for both photos or for each. The rest is as in `Morpher`.
 
     Raises:
         PhotoError: a photo cannot be read or holds no such face.
         ModelError: there is no model, or it is damaged.
     """
-    weights = alphas(steps)
-    bundle = model if isinstance(model, Bundle) else open_bundle(find_model(model))
-    _check_framing(bundle)
-    side = bundle.manifest.image_size
-    choice_a, choice_b = face if isinstance(face, tuple) else (face, face)
-    face_a = align_photo(photo_a, detector, face=choice_a, size=side)
-    face_b = align_photo(photo_b, detector, face=choice_b, size=side)
-    frames = between(bundle, face_a, face_b, weights, path, fit=fit)
-    return MorphSequence(resized(frames, size), weights, (face_a, face_b))
-
-
-def between(
-    bundle: Bundle,
-    face_a: AlignedFace,
-    face_b: AlignedFace,
-    weights: NDArray[np.float64],
-    path: Kind = "lerp",
-    *,
-    fit: int = 0,
-) -> NDArray[np.uint8]:
-    """The decoded frames at each alpha of ``weights`` between two aligned faces."""
-    faces = (face_a, face_b)
-    code_a, code_b = bundle.encode(
-        np.stack([face.pixels for face in faces]),
-        np.stack([face.landmarks for face in faces]),
-        fit=fit,
+    alphas(steps)
+    morpher = Morpher(
+        model, mode, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
     )
-    return bundle.decode(latent_path(code_a, code_b, weights, path))
+    choices = face if isinstance(face, tuple) else (face, face)
+    photos = zip((photo_a, photo_b), choices, strict=True)
+    return morpher.sequence([morpher.face(*each) for each in photos], steps=steps)
 
 
 def generate_morph_sequence(

@@ -28,7 +28,7 @@ Frames = NDArray[np.uint8]
 
 FPS = 15.0
 HOLD = 0.5
-"""Seconds that the first and the last frame stay longer."""
+"""Seconds that the frames which show a photo stay longer."""
 PLAYED_SIZE = 256
 """Side of what is written to GIF, MP4 and WebP unless a size is asked for, pixels."""
 NOTE = "Synthetic image: a face morph made with facemorph-core."
@@ -45,6 +45,7 @@ def write_frames(
     hold: float = HOLD,
     size: int | None = None,
     force: bool = False,
+    held: Sequence[int] = (0, -1),
     ends: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
     labels: Sequence[str] | None = None,
 ) -> list[Path]:
@@ -52,7 +53,8 @@ def write_frames(
 
     ``out`` ends in .gif, .mp4, .webp or .png (a contact sheet with the photos ``ends`` around the
     frames and ``labels`` below), or is a folder ("/" at its end) or a pattern such as
-    "morph-%03d.png" for one PNG each. ``size`` is the side of the pictures, pixels.
+    "morph-%03d.png" for one PNG each. ``size`` is the side of the pictures, pixels. The frames of
+    the numbers ``held`` stay ``hold`` seconds longer.
 
     Raises:
         OutputError: another suffix, a file that exists (without ``force``), or no room.
@@ -67,7 +69,8 @@ def write_frames(
             _save(temporary, draw_sheet(resized(frames, size), ends=ends, labels=labels))
         else:
             shown = resized(frames, size or max(PLAYED_SIZE, frames.shape[1]))
-            _WRITERS[path.suffix.lower()](shown, temporary, fps, hold)
+            seconds = _seconds(len(frames), fps, hold, held)
+            _WRITERS[path.suffix.lower()](shown, temporary, fps, seconds)
     return [path]
 
 
@@ -96,31 +99,30 @@ def resized(frames: Frames, size: int | None) -> Frames:
     )
 
 
-def _write_gif(frames: Frames, path: Path, fps: float, hold: float) -> None:
+def _write_gif(frames: Frames, path: Path, fps: float, seconds: Sequence[float]) -> None:
     palette = _common_palette(frames)
     pictures = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
         for frame in frames
     ]
     # GIF counts in hundredths of a second, and browsers slow down what is shorter than two
-    hundredths = (max(round(100 * each), 2) for each in _seconds(len(frames), fps, hold))
+    hundredths = (max(round(100 * each), 2) for each in seconds)
     _save(path, *pictures, duration=[10 * each for each in hundredths], comment=NOTE.encode())
 
 
-def _write_webp(frames: Frames, path: Path, fps: float, hold: float) -> None:
+def _write_webp(frames: Frames, path: Path, fps: float, seconds: Sequence[float]) -> None:
     exif = Image.Exif()
     exif[_IMAGE_DESCRIPTION] = NOTE
-    durations = [round(1000 * each) for each in _seconds(len(frames), fps, hold)]
+    durations = [round(1000 * each) for each in seconds]
     pictures = [Image.fromarray(frame) for frame in frames]
     _save(path, *pictures, duration=durations, quality=90, exif=exif)
 
 
-def _write_mp4(frames: Frames, path: Path, fps: float, hold: float) -> None:
+def _write_mp4(frames: Frames, path: Path, fps: float, seconds: Sequence[float]) -> None:
     """H.264 as browsers want it: yuv420p, even sides, the index in front."""
     pictures = _even(frames)
     height, width = pictures.shape[1:3]
-    held = round(hold * fps)
-    repeats = [1 + held, *[1] * (len(frames) - 2), 1 + held][: len(frames)]
+    repeats = [max(1, round(each * fps)) for each in seconds]
     source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps:g} -i - -an"
     matrix = "-vf scale=out_color_matrix=bt709:out_range=tv"
     tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
@@ -131,7 +133,7 @@ def _write_mp4(frames: Frames, path: Path, fps: float, hold: float) -> None:
     _run_ffmpeg([_ffmpeg(), *options, *result], data)
 
 
-_WRITERS: dict[str, Callable[[Frames, Path, float, float], None]] = {
+_WRITERS: dict[str, Callable[[Frames, Path, float, Sequence[float]], None]] = {
     ".gif": _write_gif,
     ".mp4": _write_mp4,
     ".webp": _write_webp,
@@ -208,13 +210,11 @@ def _save(path: Path, first: Image.Image, *rest: Image.Image, **settings: Any) -
     path.write_bytes(buffer.getvalue())
 
 
-def _seconds(count: int, fps: float, hold: float) -> list[float]:
-    """How long each frame is shown; the ends are held."""
-    seconds = [1 / fps] * count
-    seconds[0] += hold
-    if count > 1:
-        seconds[-1] += hold
-    return seconds
+def _seconds(count: int, fps: float, hold: float, held: Sequence[int]) -> list[float]:
+    """How long each frame is shown."""
+    seconds = np.full(count, 1 / fps)
+    seconds[np.unique(np.arange(count)[list(held)])] += hold
+    return [float(each) for each in seconds]
 
 
 def _common_palette(frames: Frames) -> Image.Image:

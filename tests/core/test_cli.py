@@ -107,7 +107,7 @@ def test_arguments_and_examples_are_shown_as_written(capsys: pytest.CaptureFixtu
     assert called("morph", "--help") == 0
     shown = capsys.readouterr().out
     assert "  Examples:\n    facemorph-core morph anna.jpg ben.jpg\n" in shown
-    assert "Photo that the morph starts from." in shown
+    assert "Photos, in the order of the morph." in shown
     assert shown.count("Arguments:") == 1
 
 

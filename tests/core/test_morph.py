@@ -4,9 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 import facemorph_core
-from facemorph_core.alignment import DetectedFace, mean_shape
+from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.export import write_bundle
 from facemorph_core.models import VAE
-from facemorph_core.morphing.engine import alphas, morph
+from facemorph_core.morphing.curves import CURVES, bent, equal_steps, visible_difference
+from facemorph_core.morphing.engine import Morpher, MorphFace, alphas, morph
+from tests.core.faces import GRACE_HOPPER, astronaut
 
 SIZE = 32
 HEAVY = ["torch", "torchvision", "flwr", "grpc", "scipy", "matplotlib", "pandas"]
@@ -88,18 +92,35 @@ def test_alphas_hold_both_ends_in_equal_steps() -> None:
 
 
 @pytest.mark.parametrize("path", ["lerp", "slerp"])
-def test_the_ends_are_what_the_model_makes_of_the_photos(bundle: Bundle, path: Any) -> None:
-    sequence = morph(*pictures(), model=bundle, steps=5, path=path, detector=MeanFace())
-    assert sequence.frames.shape == (5, SIZE, SIZE, 3)
+def test_latent_ends_are_what_the_model_makes_of_the_photos(bundle: Bundle, path: Any) -> None:
+    sequence = morph(
+        *pictures(), model=bundle, mode="latent", size=128, steps=5, path=path, detector=MeanFace()
+    )
+    assert sequence.frames.shape == (5, 128, 128, 3)
     assert len(sequence) == 5
-    own = bundle.decode(bundle.encode(np.stack([face.pixels for face in sequence.faces])))
+    small = [align_photo(each, MeanFace(), size=SIZE) for each in pictures()]
+    codes = bundle.encode(
+        np.stack([face.pixels for face in small]), np.stack([face.landmarks for face in small])
+    )
+    own = [
+        cv2.resize(face, (128, 128), interpolation=cv2.INTER_CUBIC) for face in bundle.decode(codes)
+    ]
     assert np.abs(sequence.frames[[0, -1]].astype(int) - own).max() <= 1
 
 
-def test_swapping_the_photos_plays_the_morph_backwards(bundle: Bundle) -> None:
+@pytest.mark.parametrize("mode", ["full", "landmark"])
+@pytest.mark.parametrize("size", [128, 200])
+def test_the_ends_are_the_photos(bundle: Bundle, mode: Any, size: int) -> None:
+    sequence = morph(*pictures(), model=bundle, mode=mode, size=size, steps=3, detector=MeanFace())
+    own = [align_photo(each, MeanFace(), size=size).pixels for each in pictures()]
+    np.testing.assert_array_equal(sequence.frames[[0, -1]], own)
+
+
+@pytest.mark.parametrize("mode", ["full", "landmark", "latent"])
+def test_swapping_the_photos_plays_the_morph_backwards(bundle: Bundle, mode: Any) -> None:
     a, b = pictures()
-    forth = morph(a, b, model=bundle, steps=4, detector=MeanFace()).frames.astype(int)
-    back = morph(b, a, model=bundle, steps=4, detector=MeanFace()).frames
+    forth = morph(a, b, model=bundle, mode=mode, steps=4, detector=MeanFace()).frames.astype(int)
+    back = morph(b, a, model=bundle, mode=mode, steps=4, detector=MeanFace()).frames
     assert np.abs(forth - back[::-1]).max() <= 1
 
 
@@ -118,6 +139,102 @@ def test_a_size_scales_the_frames(bundle: Bundle, tmp_path: Path) -> None:
     assert Image.open(path).size == (4 + 5 * 54, 4 + 70)
 
 
+# --- more than two, and in other steps ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def morpher(bundle: Bundle) -> Morpher:
+    return Morpher(bundle, size=128, detector=MeanFace())
+
+
+@pytest.fixture(scope="module")
+def three(morpher: Morpher) -> list[MorphFace]:
+    rng = np.random.default_rng(7)
+    small = rng.integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
+    return [morpher.face(Image.fromarray(each).resize((200, 180))) for each in small]
+
+
+def test_a_chain_passes_through_every_face_once(morpher: Morpher, three: list[MorphFace]) -> None:
+    chain = morpher.sequence(three, steps=5)
+    np.testing.assert_allclose(chain.alphas, np.linspace(0, 2, 9))
+    assert chain.held.tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(chain.frames[chain.held], [face.aligned.pixels for face in three])
+
+
+def test_a_loop_comes_back_without_showing_the_first_face_twice(
+    morpher: Morpher, three: list[MorphFace]
+) -> None:
+    loop = morpher.sequence(three, steps=5, loop=True)
+    assert len(loop) == 12
+    assert loop.held.tolist() == [0, 4, 8]
+    back = morpher.sequence([three[2], three[0]], steps=5)
+    np.testing.assert_array_equal(loop.frames[8:], back.frames[:-1])
+
+
+def test_a_boomerang_can_be_repeated(morpher: Morpher, three: list[MorphFace]) -> None:
+    forth = morpher.sequence(three[:2], steps=4)
+    both = forth.boomerang()
+    np.testing.assert_allclose(both.alphas, [0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])
+    np.testing.assert_array_equal(both.frames[4], forth.frames[2])
+    assert both.held.tolist() == [0, 3]
+
+
+def test_a_blend_of_all_weight_on_one_face_is_that_face(
+    morpher: Morpher, three: list[MorphFace]
+) -> None:
+    frames = morpher.blend(three, np.array([[0.0, 3.0, 0.0], [1, 1, 1]]))
+    np.testing.assert_array_equal(frames[0], three[1].aligned.pixels)
+    turned = [three[2], three[0], three[1]]
+    other = morpher.blend(turned, np.array([[2.0, 2, 2]]))
+    assert np.abs(frames[1].astype(int) - other[0]).max() <= 1
+
+
+@pytest.mark.parametrize("weights", [[[0.0, 0.0, 0.0]], [[1.0, -0.5, 1.0]]])
+def test_weights_that_mean_nothing_are_refused(
+    morpher: Morpher, three: list[MorphFace], weights: list[list[float]]
+) -> None:
+    with pytest.raises(ValueError, match="weights are at least 0"):
+        morpher.blend(three, np.array(weights))
+
+
+def test_shape_and_texture_may_follow_curves_of_their_own(
+    bundle: Bundle, three: list[MorphFace]
+) -> None:
+    early = Morpher(bundle, size=128, texture_curve="early").sequence(three[:2], steps=3)
+    weights = np.array([[0.25, 0.75]])
+    expected = Morpher(bundle, size=128, mode="landmark").blend(three[:2], weights)
+    landmark = Morpher(bundle, size=128, mode="landmark", texture_curve="early")
+    found = landmark.sequence(three[:2], steps=3).frames[1]
+    # all three have the mean shape, so only the texture tells where the morph is
+    np.testing.assert_allclose(found.astype(int), expected[0].astype(int), atol=1)
+    np.testing.assert_array_equal(early.frames[[0, 2]], [f.aligned.pixels for f in three[:2]])
+
+
+def test_perceptual_steps_look_more_equal_than_even_ones(bundle: Bundle) -> None:
+    faces = [Morpher(bundle, size=128).face(photo) for photo in (GRACE_HOPPER, astronaut())]
+
+    def unevenness(ease: Any) -> float:
+        frames = Morpher(bundle, size=128, texture_curve="late", ease=ease)
+        shown = frames.sequence(faces, steps=9).frames
+        steps = [visible_difference(*pair) for pair in pairwise(shown)]
+        return float(np.std(steps) / np.mean(steps))
+
+    assert unevenness("perceptual") < 0.5 * unevenness("linear")
+
+
+@pytest.mark.parametrize("curve", sorted(CURVES))
+def test_curves_keep_the_ends_and_never_go_back(curve: Any) -> None:
+    values = bent(np.linspace(0, 1, 101), curve)
+    assert values[0] == 0
+    assert values[-1] == 1
+    assert (np.diff(values) >= 0).all()
+
+
+def test_equal_steps_of_a_still_picture_are_even() -> None:
+    still = np.full((5, 64, 64, 3), 90, np.uint8)
+    np.testing.assert_allclose(equal_steps(alphas(5), still, 4), [0, 1 / 3, 2 / 3, 1])
+
+
 def test_a_model_that_frames_faces_otherwise_is_refused(bundle: Bundle) -> None:
     framing = bundle.manifest.framing.model_copy(update={"eye_distance": 50.0})
     other = bundle.manifest.model_copy(update={"framing": framing})
@@ -131,7 +248,7 @@ def test_the_one_obvious_call(
 ) -> None:
     monkeypatch.setenv("FACEMORPH_MODEL", str(model))
     frames = facemorph_core.generate_morph_sequence(*photos, steps=3)
-    assert [frame.size for frame in frames] == [(SIZE, SIZE)] * 3
+    assert [frame.size for frame in frames] == [(256, 256)] * 3
 
 
 # --- which model -----------------------------------------------------------------------------
