@@ -4,7 +4,7 @@ Decisions:
     | orientation   the EXIF tag is applied (all eight); a damaged EXIF block counts as upright
     | grey, palette, 1-bit, CMYK   converted; colour profiles are not applied
     | 16-bit        scaled from the full range 0..65535; 32-bit integers and floats are refused
-    | transparency  composited on white
+    | transparency  composited on white, or kept where it is asked for
     | animations    the first frame
     | truncated     refused, never half a photo
     | large         more than MAX_PIXELS are refused from the header, before anything is decoded
@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from facemorph_core.errors import UnreadablePhoto
 
-__all__ = ["FORMATS", "MAX_PIXELS", "decode_photo", "load_photo", "open_photo"]
+__all__ = ["FORMATS", "MAX_PIXELS", "decode_photo", "load_photo", "on_white", "open_photo"]
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -44,17 +44,27 @@ _UPRIGHT = {  # value of the tag -> what makes the photo upright (EXIF 2.32, 4.6
 
 
 def load_photo(
-    photo: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
+    photo: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS, opacity: bool = False
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, upright, contiguous.
+
+    With ``opacity``, a photo with transparency is (H, W, 4) RGBA.
 
     Raises:
         UnreadablePhoto: not a file, not a photo, damaged, or more than ``max_pixels``.
     """
     if isinstance(photo, Image.Image):
-        return _pixels(photo, "the image", max_pixels)
+        return _pixels(photo, "the image", max_pixels, opacity)
     with open_photo(Path(photo)) as stream:
-        return decode_photo(stream, photo, max_pixels=max_pixels)
+        return decode_photo(stream, photo, max_pixels=max_pixels, opacity=opacity)
+
+
+def on_white(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo (H, W, 3 or 4) as it looks on white paper, (H, W, 3)."""
+    if photo.shape[2] == 3:
+        return photo
+    paper = Image.new("RGBA", (photo.shape[1], photo.shape[0]), _WHITE)
+    return np.asarray(Image.alpha_composite(paper, Image.fromarray(photo)).convert("RGB"))
 
 
 def open_photo(path: Path) -> BufferedReader:
@@ -74,7 +84,11 @@ def open_photo(path: Path) -> BufferedReader:
 
 
 def decode_photo(
-    stream: IO[bytes], name: str | Path, *, max_pixels: int = MAX_PIXELS
+    stream: IO[bytes],
+    name: str | Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    opacity: bool = False,
 ) -> NDArray[np.uint8]:
     """As `load_photo`, from an open file; ``name`` is for the messages."""
     try:
@@ -82,7 +96,7 @@ def decode_photo(
             # Pillow's own size warning comes below our limit, its refusal (twice that) above it.
             warnings.simplefilter("ignore")
             with Image.open(stream, formats=_formats()) as image:
-                return _pixels(image, name, max_pixels)
+                return _pixels(image, name, max_pixels, opacity)
     except UnidentifiedImageError as error:
         raise UnreadablePhoto(name, "is not a photo", hint=_format_hint(name)) from error
     except Image.DecompressionBombError as error:
@@ -100,24 +114,25 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _pixels(image: Image.Image, name: str | Path, max_pixels: int) -> NDArray[np.uint8]:
+def _pixels(
+    image: Image.Image, name: str | Path, max_pixels: int, opacity: bool
+) -> NDArray[np.uint8]:
     if image.width * image.height > max_pixels:
         raise UnreadablePhoto(name, f"{_too_large(max_pixels)} ({image.width}x{image.height})")
     image.load()
     upright = _UPRIGHT.get(_orientation(image))
-    rgb = _to_rgb(image, name)
+    found = _to_rgb(image, name)
     if upright is not None:
-        rgb = rgb.transpose(upright)
-    return np.array(rgb, dtype=np.uint8, order="C")
+        found = found.transpose(upright)
+    pixels = np.array(found, dtype=np.uint8, order="C")
+    return pixels if opacity else on_white(pixels)
 
 
 def _to_rgb(image: Image.Image, name: str | Path) -> Image.Image:
+    """RGB, or RGBA where something may be transparent."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_deep_grey(image, name).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _from_deep_grey(image: Image.Image, name: str | Path) -> Image.Image:

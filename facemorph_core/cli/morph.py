@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemorph_core.latent.interpolate import Kind
-from facemorph_core.morphing.choices import Curve, Ease, Mode
-from facemorph_core.morphing.media import FPS, HOLD, PLAYED_SIZE, check_output
+from facemorph_core.latent.kinds import Kind
+from facemorph_core.morphing.choices import FPS, HOLD, Compose, Curve, Ease, Mode
 
 if TYPE_CHECKING:
     from facemorph_core.alignment.align import FaceChoice
@@ -37,6 +36,9 @@ def command(
             "alone; landmark: warp and fade, without a model."
         ),
     ] = "full",
+    compose: Annotated[
+        Compose, typer.Option(help="The face in its frame, or whole photos with the morph in them.")
+    ] = "frame",
     steps: Annotated[
         int, typer.Option(min=2, help="Frames from a photo to the next, both included.")
     ] = 21,
@@ -68,10 +70,22 @@ def command(
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option(min=16, max=4096, help="Side of the pictures, pixels.")
-    ] = PLAYED_SIZE,
+        int | None,
+        typer.Option(
+            min=16,
+            max=8192,
+            help="Longer side of the pictures, pixels. [default: 256; of whole photos the first "
+            "one's own, at most 2048]",
+        ),
+    ] = None,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")] = FPS,
     hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
+    provenance: Annotated[
+        bool,
+        typer.Option(
+            "--provenance/--no-provenance", help="Say in each file that it is synthetic, and how."
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
@@ -84,10 +98,14 @@ def command(
           from each to the next and back to the first, in steps that look equal
       facemorph-core morph anna.jpg group.jpg --face 1 --face 3 -o a.mp4 -o sheet.png
           the third largest face of the group; a video and a contact sheet
+      facemorph-core morph anna.jpg ben.jpg --compose photo -o whole.mp4
+          the whole photos, with hair, clothes and background
     """
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
+    from facemorph_core.morphing.media import check_output
+
     outputs = out or [str(photos[0].with_name("-".join(p.stem for p in photos) + ".gif"))]
     for output in outputs:
         check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
@@ -103,6 +121,7 @@ def command(
     morpher = Morpher(
         bundle,
         mode=mode,
+        compose=compose,
         size=size,
         path=path,
         shape_curve=shape_curve,
@@ -114,7 +133,10 @@ def command(
     sequence = morpher.sequence(faces, steps=steps, loop=loop)
     if boomerang:
         sequence = sequence.boomerang()
-    written = [sequence.save(each, fps=fps, hold=hold, force=force) for each in outputs]
+    written = [
+        sequence.save(each, fps=fps, hold=hold, force=force, provenance=provenance)
+        for each in outputs
+    ]
     if as_json:
         facts = _facts(bundle, [file for files in written for file in files])
         facts |= {"mode": mode, "alphas": sequence.alphas.tolist()}

@@ -10,12 +10,13 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Kind = Literal["lerp", "slerp"]
+from facemorph_core.latent.kinds import Kind
+
 Code = NDArray[np.floating[Any]]
 
 _TINY = 1e-6  # radians, and the share of a length: below it directions mean nothing

@@ -1,13 +1,14 @@
 """Photos -> the faces between them: align, encode, take apart, put together.
 
-Frames are (n, S, S, 3) uint8 RGB. A `Morpher` holds a model and how frames are made; `morph` is
-the call for two photos. Alpha runs from 0 (the first photo) to 1 (the second), to 2 (the third)
-and so on; in the modes full and landmark a frame at a whole number is the aligned photo itself.
+Frames are (n, h, w, 3) uint8 RGB, or RGBA where a photo has transparency. A `Morpher` holds a model
+and how frames are made; `morph` is the call for two photos. Alpha runs from 0 (the first photo) to
+1 (the second), to 2 (the third) and so on; in the modes full and landmark a frame at a whole number
+is the photo itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,21 +21,25 @@ from facemorph_core.alignment.align import AlignedFace, FaceChoice, align_face, 
 from facemorph_core.alignment.frame import FRAME_SIZE, framing
 from facemorph_core.alignment.geometry import rescaling
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
-from facemorph_core.alignment.photo import load_photo
+from facemorph_core.alignment.photo import load_photo, on_white
+from facemorph_core.alignment.resample import resample
 from facemorph_core.bundle.locate import find_model
 from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.interpolate import Kind
 from facemorph_core.latent.interpolate import path as latent_path
-from facemorph_core.morphing.choices import Curve, Ease, Mode
+from facemorph_core.latent.kinds import Kind
+from facemorph_core.morphing.canvas import Canvas, canvas_size
+from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.curves import bent, equal_steps
-from facemorph_core.morphing.layers import Face, Layers, View
-from facemorph_core.morphing.media import PLAYED_SIZE
+from facemorph_core.morphing.layers import Face, Layers
+from facemorph_core.morphing.provenance import Provenance
 from facemorph_core.morphing.sequence import MorphSequence
+from facemorph_core.morphing.view import View
 
 Photo = Path | str | Image.Image | NDArray[np.uint8]
 Frames = NDArray[np.uint8]
+Look = Callable[[NDArray[np.float64]], View]
 
 STEPS = 21
 """Frames of a morph between two photos: alpha in steps of 0.05."""
@@ -57,8 +62,11 @@ class Morpher:
     """A bundle or what `find_model` understands, None the starter."""
     mode: Mode = "full"
     """Which layers make a frame, see `morphing.layers`."""
-    size: int = PLAYED_SIZE
-    """Side of the frames, pixels."""
+    compose: Compose = "frame"
+    """What is shown, see `morphing.view`."""
+    size: int | None = None
+    """Side of the frames, pixels; of whole photos the longer side. By default PLAYED_SIZE, and the
+    first photo's own up to LONGEST_SIDE."""
     path: Kind = "lerp"
     """How codes are interpolated."""
     shape_curve: Curve = "linear"
@@ -83,18 +91,29 @@ class Morpher:
         Raises:
             PhotoError: the photo cannot be read or holds no such face.
         """
-        image = photo if isinstance(photo, np.ndarray) else load_photo(photo)
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an (H, W, 3) RGB image is needed, got {image.shape}")
+        image = photo if isinstance(photo, np.ndarray) else load_photo(photo, opacity=True)
+        if image.ndim != 3 or image.shape[2] not in (3, 4):
+            raise ValueError(f"an (H, W, 3) RGB or RGBA image is needed, got {image.shape}")
         name = photo if isinstance(photo, (str, Path)) else "the image"
-        image = np.ascontiguousarray(image)
-        found = choose_face(image, self.detector, choice, name=name)
-        seen = align_face(image, found.landmarks, size=self.bundle.manifest.image_size)
-        code = self.bundle.encode(seen.pixels[None], seen.landmarks[None], fit=self.fit)[0]
-        small = align_face(image, found.landmarks)
-        shown = align_face(image, found.landmarks, size=self.size)
-        to_frame = rescaling(FRAME_SIZE / self.size)
-        return MorphFace(shown, Face(small.pixels, small.landmarks, code, shown.pixels, to_frame))
+        seen = np.ascontiguousarray(on_white(image))
+        found = choose_face(seen, self.detector, choice, name=name)
+        small = align_face(seen, found.landmarks)
+        given = small
+        if self.bundle.manifest.image_size != FRAME_SIZE:
+            given = align_face(seen, found.landmarks, size=self.bundle.manifest.image_size)
+        code = self.bundle.encode(given.pixels[None], given.landmarks[None], fit=self.fit)[0]
+        if self.compose == "photo":
+            layer = Face(small.pixels, small.landmarks, code, image, small.to_frame)
+            return MorphFace(small, layer)
+        shown = align_face(seen, found.landmarks, size=self._side)
+        frame = shown.pixels
+        if image.shape[2] == 4:
+            opacity = resample(
+                np.repeat(image[..., 3:], 3, axis=2), shown.to_frame, size=2 * (self._side,)
+            )
+            frame = np.dstack([frame, opacity[..., :1]])
+        to_frame = rescaling(FRAME_SIZE / self._side)
+        return MorphFace(shown, Face(small.pixels, small.landmarks, code, frame, to_frame))
 
     def sequence(
         self, faces: Sequence[MorphFace], *, steps: int = STEPS, loop: bool = False
@@ -106,20 +125,21 @@ class Morpher:
         if len(faces) < 2:
             raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
         route = [*faces, faces[0]] if loop else list(faces)
-        frames, positions = [], []
+        frames: list[Frames] = []
+        positions: list[NDArray[np.float64]] = []
         for start, pair in enumerate(pairwise(route)):
-            alphas = self._spaced(pair, steps)
+            layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
+            spaced = self._spaced(layers, steps)
             last = start == len(route) - 2
-            shown = alphas if last and not loop else alphas[:-1]
-            frames.append(self._between(pair, shown, View.of_frame(self.size)))
+            shown = spaced if last and not loop else spaced[:-1]
+            look = self._look(pair, route[0])
+            frames += [self._between(layers, alpha, look) for alpha in shown]
             positions.append(start + shown)
         return MorphSequence(
-            frames=np.concatenate(frames),
+            frames=np.stack(frames),
             alphas=np.concatenate(positions),
             faces=tuple(face.aligned for face in faces),
-            mode=self.mode,
-            model=self.bundle.manifest.name,
-            model_sha256=self.bundle.digest,
+            provenance=Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest),
         )
 
     def blend(self, faces: Sequence[MorphFace], weights: NDArray[np.float64]) -> Frames:
@@ -133,32 +153,41 @@ class Morpher:
         shares = weights / weights.sum(axis=1, keepdims=True)
         layers = Layers(self.bundle, [face.layer for face in faces], self.mode)
         codes = (shares @ np.stack([face.layer.code for face in faces])).astype(np.float32)
-        view = View.of_frame(self.size)
-        each = zip(codes, shares, shares, strict=True)
-        return np.stack([layers.frame(*one, view) for one in each])
+        look = self._look(faces, faces[0])
+        each = zip(codes, shares, strict=True)
+        return np.stack([layers.frame(code, own, own, look(own)) for code, own in each])
 
-    def _spaced(self, pair: Sequence[MorphFace], steps: int) -> NDArray[np.float64]:
-        even = alphas(steps)
+    @property
+    def _side(self) -> int:
+        return self.size or PLAYED_SIZE
+
+    def _look(self, faces: Sequence[MorphFace], first: MorphFace) -> Look:
+        """What is seen with some weights of ``faces``, in a picture in the shape of ``first``."""
+        if self.compose == "frame":
+            view = View.of_frame(self._side)
+            return lambda weights: view
+        size = canvas_size(first.layer.photo, self.size or LONGEST_SIDE)
+        return Canvas.of([face.layer for face in faces], size).view
+
+    def _spaced(self, layers: Layers, steps: int) -> NDArray[np.float64]:
         if self.ease != "perceptual":
-            return bent(even, self.ease)
-        probes = alphas(STEPS)
-        return equal_steps(probes, self._between(pair, probes, View.of_frame(FRAME_SIZE)), steps)
+            return bent(alphas(steps), self.ease)
+        probes, view = alphas(STEPS), View.of_frame(FRAME_SIZE)
+        seen = [self._between(layers, alpha, lambda weights: view) for alpha in probes]
+        return equal_steps(probes, np.stack(seen), steps)
 
-    def _between(
-        self, pair: Sequence[MorphFace], alphas: NDArray[np.float64], view: View
-    ) -> Frames:
-        layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
-        shape = bent(alphas, self.shape_curve)
-        texture = bent(alphas, self.texture_curve)
+    def _between(self, layers: Layers, alpha: float, look: Look) -> NDArray[np.uint8]:
+        """The picture (h, w, C) of two faces at ``alpha``."""
+        first, second = (face.code for face in layers.faces)
         split, join = self.bundle.geometry.split, self.bundle.geometry.join
-        first, second = (face.layer.code for face in pair)
-        codes = join(
+        ways = np.array([alpha])
+        shape, texture = (bent(ways, curve) for curve in (self.shape_curve, self.texture_curve))
+        code = join(
             split(latent_path(first, second, shape, self.path))[0],
             split(latent_path(first, second, texture, self.path))[1],
-        )
-        shapes, textures = (np.column_stack([1 - part, part]) for part in (shape, texture))
-        each = zip(codes, shapes, textures, strict=True)
-        return np.stack([layers.frame(*one, view) for one in each])
+        )[0]
+        moved, dyed = (np.array([1 - part[0], part[0]]) for part in (shape, texture))
+        return layers.frame(code, moved, dyed, look(moved))
 
 
 def alphas(steps: int) -> NDArray[np.float64]:
@@ -179,7 +208,8 @@ def morph(
     ease: Ease = "linear",
     face: FaceChoice | tuple[FaceChoice, FaceChoice] = "largest",
     fit: int = 0,
-    size: int = PLAYED_SIZE,
+    compose: Compose = "frame",
+    size: int | None = None,
     detector: LandmarkDetector | None = None,
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
@@ -193,7 +223,7 @@ def morph(
     """
     alphas(steps)
     morpher = Morpher(
-        model, mode, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
+        model, mode, compose, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
     )
     choices = face if isinstance(face, tuple) else (face, face)
     photos = zip((photo_a, photo_b), choices, strict=True)

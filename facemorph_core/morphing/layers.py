@@ -26,10 +26,8 @@ Convention:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, assert_never
 
 import cv2
@@ -38,25 +36,19 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment import mesh
 from facemorph_core.alignment.frame import FRAME_SIZE, mean_shape
-from facemorph_core.alignment.geometry import (
-    Affine,
-    Points,
-    compose_affine,
-    invert_affine,
-    rescaling,
-    scale_of,
-)
+from facemorph_core.alignment.geometry import Affine, Points
 from facemorph_core.bundle.read import Bundle
 from facemorph_core.morphing import detail
 from facemorph_core.morphing.choices import Mode
+from facemorph_core.morphing.view import Photo, View, inner
 
-__all__ = ["Face", "Layers", "View"]
+__all__ = ["Face", "Layers"]
 
 Values = NDArray[np.float32]
 Weights = NDArray[np.float64]
 
-EDGE = 12
-"""Pixels of the canonical frame over which it passes into its surroundings."""
+FRINGE = 8
+"""Pixels that colours reach into what is transparent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,34 +62,20 @@ class Face:
     code: NDArray[np.float32]
     """(D,)."""
     photo: NDArray[np.uint8]
-    """(H, W, C), RGB and perhaps more: what is shown."""
+    """(H, W, 3) RGB or (H, W, 4) RGBA: what is shown."""
     to_frame: Affine
     """Pixels of the photo -> those of the canonical frame."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """What of the frame's plane a picture shows."""
-
-    size: tuple[int, int]
-    """(h, w) of the picture."""
-    to_frame: Affine
-    """Pixels of the picture -> those of the canonical frame."""
-    surroundings: bool
-    """Whether more than the frame is seen."""
-
-    @staticmethod
-    def of_frame(side: int) -> View:
-        """The frame alone, ``side`` pixels high and wide."""
-        return View((side, side), rescaling(FRAME_SIZE / side), surroundings=False)
 
 
 class Layers:
     """Faces taken apart once, so that any number of frames can be put together."""
 
     def __init__(self, bundle: Bundle, faces: Sequence[Face], mode: Mode = "full") -> None:
-        self.bundle, self.mode = bundle, mode
-        self._photos = [_Pyramid(face.photo, invert_affine(face.to_frame)) for face in faces]
+        self.bundle, self.faces, self.mode = bundle, list(faces), mode
+        photos = _alike([face.photo for face in faces])
+        self._photos = [
+            Photo(each, face.to_frame) for each, face in zip(photos, faces, strict=True)
+        ]
         self._meshes = np.stack([mesh.vertices(face.landmarks) for face in faces])
         self._mean = mesh.vertices(mean_shape())
         if mode == "full":
@@ -160,10 +138,9 @@ class Layers:
         for number in np.flatnonzero(texture).tolist():
             coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
         fade = texture.astype(np.float32)
-        inner = _inner() if view.surroundings else np.ones((FRAME_SIZE, FRAME_SIZE, 1), np.float32)
-        gains = fade + _shown(inner * (gains - fade), view)
-        result = self._faded(gains, texture, own, view)
-        result[..., :3] += _shown(inner * coarse, view)
+        within = inner() if view.placed else np.ones_like(inner())
+        result = self._faded(fade + view.shown(within * (gains - fade)), texture, own, view)
+        result[..., :3] += view.shown(within * coarse)
         return result
 
     def _cross_faded(self, shape: Weights, texture: Weights, view: View) -> Values:
@@ -172,24 +149,34 @@ class Layers:
         gains = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
         return self._faded(gains, texture, own, view)
 
+    def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
+        picture = view.shown(drawn)
+        if not view.placed and self._photos[0].channels == 3:
+            return picture
+        result = self._cross_faded(shape, texture, view)
+        weight = view.shown(inner()) if view.placed else np.float32(1)
+        result[..., :3] += weight * (picture - result[..., :3])
+        return result
+
     def _faded(
         self, gains: Values, texture: Weights, own: Sequence[mesh.Displacement], view: View
     ) -> Values:
-        """The photos warped, in sum; ``gains`` (h, w, P) hold for colours, not for what is more."""
-        result = np.zeros((*view.size, self._photos[0].channels), np.float32)
-        for number in np.flatnonzero(texture).tolist():
-            photo = self._photos[number].sampled(own[number], view)
-            result[..., :3] += gains[..., number, None] * photo[..., :3]
-            result[..., 3:] += np.float32(texture[number]) * photo[..., 3:]
-        return result
+        """The photos warped, in sum, each times its ``gains`` (h, w, P).
 
-    def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
-        picture = _shown(drawn, view)
-        if not view.surroundings and self._photos[0].channels == 3:
-            return picture
-        result = self._cross_faded(shape, texture, view)
-        weight = _shown(_inner(), view) if view.surroundings else np.float32(1)
-        result[..., :3] += weight * (picture - result[..., :3])
+        Opacity fades by ``texture``; what is not there gives no colour.
+        """
+        result = np.zeros((*view.size, self._photos[0].channels), np.float32)
+        pull = view.pull() if view.placed else None
+        for number in np.flatnonzero(texture).tolist():
+            placed = view.placed[number] if view.placed else None
+            photo = self._photos[number].seen(own[number], view, placed, pull)
+            gain = gains[..., number, None]
+            if photo.shape[2] == 4:
+                gain = gain * photo[..., 3:]
+                result[..., 3:] += np.float32(texture[number]) * photo[..., 3:]
+            result[..., :3] += gain * photo[..., :3]
+        if result.shape[2] == 4:
+            result[..., :3] /= np.maximum(result[..., 3:], 1e-3)
         return result
 
     def _in_target(self, maps: Values, mean: mesh.Displacement) -> Values:
@@ -203,59 +190,26 @@ class Layers:
         return np.stack(found, axis=-1).astype(np.float32)
 
 
-class _Pyramid:
-    """A photo at its own size and at halves of it, for views that show it smaller."""
-
-    def __init__(self, photo: NDArray[np.uint8], from_frame: Affine) -> None:
-        self.levels, self.from_frame = [photo], from_frame
-        self.channels = photo.shape[2]
-
-    def sampled(self, away: mesh.Displacement, view: View) -> Values:
-        """The photo in ``view``, each place of the frame ``away`` from where it is seen."""
-        to_photo = compose_affine(self.from_frame, view.to_frame)
-        level = max(0, round(math.log2(scale_of(to_photo))))
-        while len(self.levels) <= level and min(self.levels[-1].shape[:2]) > 1:
-            h, w = self.levels[-1].shape[:2]
-            half = cv2.resize(self.levels[-1], ((w + 1) // 2, (h + 1) // 2), interpolation=3)
-            self.levels.append(np.asarray(half, np.uint8))
-        level = min(level, len(self.levels) - 1)
-        moved = _shown(away, view, cv2.BORDER_CONSTANT)
-        x, y = _plane(view.size, compose_affine(rescaling(0.5**level), to_photo))
-        linear = (0.5**level * self.from_frame[:, :2]).astype(np.float32)
-        x = x + linear[0, 0] * moved[..., 0] + linear[0, 1] * moved[..., 1]
-        y = y + linear[1, 0] * moved[..., 0] + linear[1, 1] * moved[..., 1]
-        found = cv2.remap(
-            self.levels[level], x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
-        return np.asarray(found, np.float32).reshape(*view.size, self.channels)
-
-
-def _shown(picture: Values, view: View, border: int = cv2.BORDER_REPLICATE) -> Values:
-    """A picture (128, 128, C) of the frame, in ``view``."""
-    x, y = _plane(view.size, view.to_frame)
-    channels = picture.shape[2]
-    parts = [
-        np.asarray(cv2.remap(picture[..., start : start + 4], x, y, way, borderMode=border))
-        for start in range(0, channels, 4)
-        for way in [cv2.INTER_CUBIC if border == cv2.BORDER_REPLICATE else cv2.INTER_LINEAR]
+def _alike(photos: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """With opacity if one of them has it."""
+    if all(photo.shape[2] == 3 for photo in photos):
+        return list(photos)
+    return [
+        _spread(photo)
+        if photo.shape[2] == 4
+        else np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+        for photo in photos
     ]
-    return np.concatenate([part.reshape(*view.size, -1) for part in parts], axis=-1)
 
 
-def _plane(size: tuple[int, int], affine: Affine) -> tuple[Values, Values]:
-    """Where ``affine`` sends each pixel, (x, y) of shape (h, w)."""
-    across, down = np.arange(size[1]), np.arange(size[0])[:, None]
-    x, y = (row[0] * across + row[1] * down + row[2] for row in affine)
-    return x.astype(np.float32), y.astype(np.float32)
-
-
-@cache
-def _inner() -> Values:
-    """(128, 128, 1) in 0..1: 0 at the edge of the frame, 1 from EDGE pixels inside on."""
-    depth = np.minimum(np.arange(FRAME_SIZE), np.arange(FRAME_SIZE)[::-1]) / EDGE
-    ramp = np.clip(depth, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return np.minimum(ramp, ramp[:, None])[..., None].astype(np.float32)
+def _spread(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What is transparent takes the colours beside it, so that no edge has a fringe of others."""
+    opaque = photo[..., 3:].astype(np.float32) / 255
+    near = cv2.blur(np.dstack([opaque * photo[..., :3], opaque]), (2 * FRINGE + 1, 2 * FRINGE + 1))
+    colours = near[..., :3] / np.maximum(near[..., 3:], 1e-3)
+    return np.dstack(
+        [np.where(photo[..., 3:] > 0, photo[..., :3], _levels(colours)), photo[..., 3:]]
+    )
 
 
 def _moved(picture: Values, away: mesh.Displacement) -> Values:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace
-from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.media import FPS, HOLD, write_frames
+from facemorph_core.morphing.choices import FPS, HOLD
+from facemorph_core.morphing.media import write_frames
+from facemorph_core.morphing.provenance import Provenance
 
 __all__ = ["MorphSequence"]
 
@@ -20,13 +21,11 @@ class MorphSequence:
     """The frames of a morph and what they came from."""
 
     frames: NDArray[np.uint8]
-    """(n, S, S, 3) RGB."""
+    """(n, h, w, 3) RGB or (n, h, w, 4) RGBA."""
     alphas: NDArray[np.float64]
     """(n,) 0 at the first face, 1 at the second, and so on."""
     faces: tuple[AlignedFace, ...]
-    mode: Mode
-    model: str
-    model_sha256: str
+    provenance: Provenance
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -39,14 +38,7 @@ class MorphSequence:
     def boomerang(self) -> MorphSequence:
         """There and back again; the ends come once, so that it can be repeated."""
         order = [*range(len(self)), *range(len(self) - 2, 0, -1)]
-        return MorphSequence(
-            self.frames[order],
-            self.alphas[order],
-            self.faces,
-            self.mode,
-            self.model,
-            self.model_sha256,
-        )
+        return replace(self, frames=self.frames[order], alphas=self.alphas[order])
 
     def save(
         self,
@@ -56,8 +48,14 @@ class MorphSequence:
         hold: float = HOLD,
         size: int | None = None,
         force: bool = False,
+        provenance: bool = True,
     ) -> list[Path]:
-        """Write the frames as ``out`` says by its name, see `media.write_frames`."""
+        """Write the frames as ``out`` says by its name, see `media.write_frames`.
+
+        Without ``provenance`` the files do not say that they are synthetic.
+        """
+        photos = self.faces[0].pixels, self.faces[-1].pixels
+        drawn = self.provenance.mode == "latent" and photos[0].shape[:2] == self.frames.shape[1:3]
         return write_frames(
             self.frames,
             out,
@@ -66,6 +64,7 @@ class MorphSequence:
             size=size,
             force=force,
             held=self.held.tolist(),
-            ends=(self.faces[0].pixels, self.faces[-1].pixels),
-            labels=[f"{alpha:.2f}" for alpha in self.alphas],
+            ends=photos if drawn else None,  # else the frames at the ends are the photos
+            alphas=self.alphas.tolist(),
+            provenance=self.provenance if provenance else None,
         )

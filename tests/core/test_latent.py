@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facemorph_core.latent import lerp, path, slerp
-from facemorph_core.latent.interpolate import Code, Kind
+from facemorph_core.latent.interpolate import Code, lerp, path, slerp
+from facemorph_core.latent.kinds import Kind
 
 numbers = st.floats(-100, 100, allow_subnormal=False)
 codes = arrays(np.float64, 6, elements=numbers)

@@ -136,7 +136,7 @@ def test_a_size_scales_the_frames(bundle: Bundle, tmp_path: Path) -> None:
     sequence = morph(*pictures(), model=bundle, steps=3, size=50, detector=MeanFace())
     assert sequence.frames.shape == (3, 50, 50, 3)
     [path] = sequence.save(tmp_path / "m.png")
-    assert Image.open(path).size == (4 + 5 * 54, 4 + 70)
+    assert Image.open(path).size == (4 + 3 * 54, 4 + 70)
 
 
 # --- more than two, and in other steps ----------------------------------------------------------

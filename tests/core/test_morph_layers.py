@@ -16,7 +16,8 @@ from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.metrics.hull import hull_mask
 from facemorph_core.morphing import detail
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.layers import Face, Layers, View
+from facemorph_core.morphing.layers import Face, Layers
+from facemorph_core.morphing.view import View
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
 SIDE = detail.MAP_SIDE

@@ -84,7 +84,7 @@ def test_it_does_not_load_for_another_command(site: Path) -> None:
 
 def test_it_cannot_replace_a_command_of_ours(site: Path) -> None:
     outcome = facemorph(site, "morph", "--help")
-    assert "Photo that the morph starts from." in outcome.stdout
+    assert "Photos, in the order of the morph." in outcome.stdout
     assert "warning: two packages offer the command 'morph'" in outcome.stderr
 
 
