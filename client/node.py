@@ -12,10 +12,11 @@ from flwr.app import Context
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import ShardError
 from facemorph_core.rundir import write_atomic
-from facemorph_core.shards.cache import cache_dir, shard_for
+from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.shard import Shard
 

@@ -79,6 +79,17 @@ def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def reported_output(out: Path, *, hint: str | None = None) -> Iterator[None]:
+    """Turn a failure to write (full disk, no permission) into an OutputError that names ``out``."""
+    try:
+        yield
+    except OSError as error:
+        told = output_error(error, out)
+        told.hint = hint or told.hint
+        raise told from error
+
+
 def output_error(error: OSError, path: Path | str) -> OutputError:
     """What went wrong with writing ``path``, in words."""
     if error.errno in FULL:

@@ -175,8 +175,9 @@ def _spread(away: NDArray[np.float32], operator: NDArray[np.float32]) -> Displac
 
 
 def _kernel(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = ((points[:, None] - centres[None]) ** 2).sum(axis=2)
-    return np.where(squares > 0, squares * np.log(np.maximum(squares, 1e-300)), 0.0)
+    squares = np.subtract.outer(points[:, 0], centres[:, 0]) ** 2
+    squares += np.subtract.outer(points[:, 1], centres[:, 1]) ** 2
+    return np.asarray(squares * np.log(np.maximum(squares, 1e-300)), np.float64)
 
 
 def _anchors(size: int) -> NDArray[np.float64]:

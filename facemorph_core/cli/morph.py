@@ -129,7 +129,7 @@ def command(
         ease=ease,
         fit=fit,
     )
-    faces = [morpher.face(*each) for each in zip(photos, choices, strict=True)]
+    faces = morpher.faces(photos, choices)
     sequence = morpher.sequence(faces, steps=steps, loop=loop)
     if boomerang:
         sequence = sequence.boomerang()

@@ -17,13 +17,13 @@ from typing import Any
 from filelock import FileLock
 
 from facemorph_core.bundle.read import open_bundle
+from facemorph_core.caching import cache_dir
 from facemorph_core.errors import BundleError, HubError, HubUnreachable
 from facemorph_core.hub.channel import Hub, connected
 from facemorph_core.hub.download import Progress, check_announced, download
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference, checked_name
-from facemorph_core.shards.cache import cache_dir
-from facemorph_core.shards.shard import reported_output
+from facemorph_core.output import reported_output
 
 __all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models"]
 

@@ -8,8 +8,11 @@ is the photo itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,9 +43,12 @@ from facemorph_core.morphing.view import View
 Photo = Path | str | Image.Image | NDArray[np.uint8]
 Frames = NDArray[np.uint8]
 Look = Callable[[NDArray[np.float64]], View]
+Job = Callable[[], NDArray[np.uint8]]
 
 STEPS = 21
 """Frames of a morph between two photos: alpha in steps of 0.05."""
+MOST_THREADS = 4
+"""Each holds a picture or two."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,26 +121,48 @@ class Morpher:
         to_frame = rescaling(FRAME_SIZE / self._side)
         return MorphFace(shown, Face(small.pixels, small.landmarks, code, frame, to_frame))
 
+    def faces(
+        self, photos: Sequence[Photo], choices: Sequence[FaceChoice] | None = None
+    ) -> list[MorphFace]:
+        """Each as `face`, side by side; the error is that of the first that has one."""
+        chosen = choices or ["largest"] * len(photos)
+        if len(chosen) != len(photos):
+            raise ValueError(f"{len(photos)} photos and {len(chosen)} choices of a face")
+        with _threads() as pool:
+            return list(pool.map(self.face, photos, chosen))
+
     def sequence(
-        self, faces: Sequence[MorphFace], *, steps: int = STEPS, loop: bool = False
+        self,
+        faces: Sequence[MorphFace],
+        *,
+        steps: int = STEPS,
+        loop: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> MorphSequence:
         """From each face to the next in ``steps`` frames; with ``loop`` back to the first.
 
         Between several faces, each is one frame, and ``steps`` counts both faces of a transition.
+        ``progress`` is told how many frames are done, and of how many.
         """
         if len(faces) < 2:
             raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
         route = [*faces, faces[0]] if loop else list(faces)
-        frames: list[Frames] = []
         positions: list[NDArray[np.float64]] = []
+        jobs: list[Job] = []
         for start, pair in enumerate(pairwise(route)):
             layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
             spaced = self._spaced(layers, steps)
             last = start == len(route) - 2
             shown = spaced if last and not loop else spaced[:-1]
             look = self._look(pair, route[0])
-            frames += [self._between(layers, alpha, look) for alpha in shown]
+            jobs += [partial(self._between, layers, alpha, look) for alpha in shown.tolist()]
             positions.append(start + shown)
+        with _threads() as pool:
+            frames = []
+            for frame in pool.map(_done, jobs):
+                frames.append(frame)
+                if progress:
+                    progress(len(frames), len(jobs))
         return MorphSequence(
             frames=np.stack(frames),
             alphas=np.concatenate(positions),
@@ -190,6 +218,14 @@ class Morpher:
         return layers.frame(code, moved, dyed, look(moved))
 
 
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(MOST_THREADS, os.cpu_count() or 1))
+
+
+def _done(job: Job) -> NDArray[np.uint8]:
+    return job()
+
+
 def alphas(steps: int) -> NDArray[np.float64]:
     """``steps`` equal steps from 0 to 1, both included."""
     if steps < 2:
@@ -226,8 +262,7 @@ def morph(
         model, mode, compose, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
     )
     choices = face if isinstance(face, tuple) else (face, face)
-    photos = zip((photo_a, photo_b), choices, strict=True)
-    return morpher.sequence([morpher.face(*each) for each in photos], steps=steps)
+    return morpher.sequence(morpher.faces((photo_a, photo_b), choices), steps=steps)
 
 
 def generate_morph_sequence(

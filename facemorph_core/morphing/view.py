@@ -12,6 +12,7 @@ Convention:
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -92,7 +93,7 @@ class Photo:
 
     def __init__(self, pixels: NDArray[np.uint8], to_frame: Affine) -> None:
         self.channels = pixels.shape[2]
-        self._levels = [pixels]
+        self._levels, self._lock = [pixels], threading.Lock()
         self._from_frame = invert_affine(to_frame)
         self._coarsest = 0
         while max(self._levels[self._coarsest].shape) > LONGEST_SIDE:
@@ -128,12 +129,12 @@ class Photo:
 
     def _reach(self, level: int) -> int:
         """The level nearest to ``level`` that there is; made if need be."""
-        while len(self._levels) <= level and min(self._levels[-1].shape[:2]) > 1:
-            h, w = self._levels[-1].shape[:2]
-            half = cv2.resize(
-                self._levels[-1], ((w + 1) // 2, (h + 1) // 2), interpolation=cv2.INTER_AREA
-            )
-            self._levels.append(np.asarray(half, np.uint8))
+        with self._lock:
+            while len(self._levels) <= level and min(self._levels[-1].shape[:2]) > 1:
+                finer = self._levels[-1]
+                size = (finer.shape[1] + 1) // 2, (finer.shape[0] + 1) // 2
+                coarser = cv2.resize(finer, size, interpolation=cv2.INTER_AREA)
+                self._levels.append(np.asarray(coarser, np.uint8))
         return min(max(level, self._coarsest), len(self._levels) - 1)
 
 

@@ -13,27 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
 from facemorph_core.alignment.frame import framing
+from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.errors import ShardError
-from facemorph_core.shards.shard import FORMAT_VERSION, Shard, reported_output
+from facemorph_core.output import reported_output
+from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
 
-__all__ = ["cache_dir", "expanded", "shard_for"]
+__all__ = ["expanded", "shard_for"]
 
 log = logging.getLogger(__name__)
-
-
-def cache_dir() -> Path:
-    """Folder of everything that can be made or fetched again; $FACEMORPH_CACHE overrides it."""
-    override = os.environ.get("FACEMORPH_CACHE")
-    folder = Path(override).expanduser() if override else platformdirs.user_cache_path("facemorph")
-    with reported_output(folder, hint="set FACEMORPH_CACHE to a folder that can be written"):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
 
 
 def expanded(path: str) -> Path:

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.errors import OutputError, ShardError
-from facemorph_core.shards.shard import IndexRow, reported_output, seal
+from facemorph_core.output import reported_output
+from facemorph_core.shards.shard import IndexRow, seal
 from facemorph_core.shards.sources import SourcePhoto
 from facemorph_core.shards.workers import Chunk
 

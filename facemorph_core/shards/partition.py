@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import (
     ByPersonPartition,
     DataConfig,
@@ -27,7 +28,6 @@ from facemorph_core.config.schema import (
     QuantityPartition,
 )
 from facemorph_core.errors import ConfigError, ShardError
-from facemorph_core.shards.cache import cache_dir
 from facemorph_core.shards.shard import Shard, write_view
 
 __all__ = ["choose_val_people", "partition_rows", "site_view"]

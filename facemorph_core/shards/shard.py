@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import framing
 from facemorph_core.errors import OutputError, ShardError
-from facemorph_core.output import output_error
+from facemorph_core.output import reported_output
 from facemorph_core.shards.files import (
     FORMAT_VERSION,
     SPLITS,
@@ -47,7 +47,6 @@ __all__ = [
     "SPLITS",
     "IndexRow",
     "Shard",
-    "reported_output",
     "seal",
     "write_shard",
     "write_view",
@@ -243,17 +242,6 @@ def write_view(
             extra={"view_of": base.digest()},
         )
     return Shard.open(out)
-
-
-@contextmanager
-def reported_output(out: Path, *, hint: str | None = None) -> Iterator[None]:
-    """Turn a failure to write (full disk, no permission) into an OutputError that names ``out``."""
-    try:
-        yield
-    except OSError as error:
-        told = output_error(error, out)
-        told.hint = hint or told.hint
-        raise told from error
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def fetch(name: str, *, say: Say = log.info) -> Path:
 
 def location(weights: Weights) -> Path:
     """Where the converted file belongs."""
-    from facemorph_core.shards.cache import cache_dir
+    from facemorph_core.caching import cache_dir
 
     return cache_dir() / "weights" / f"{weights.name}.safetensors"
 

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.shards import partial, workers
-from facemorph_core.shards.cache import cache_dir, shard_for
+from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.prepare import prepare_shard, skipped_by_reason
 from facemorph_core.shards.shard import Shard
 from facemorph_core.shards.sources import (

@@ -467,7 +467,7 @@ def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
     monkeypatch.setattr("facemorph_core.hub.client.open_bundle", refused)
     with pytest.raises(BundleError):
         client.fetch(f"{plain.url}/faces")
-    from facemorph_core.shards.cache import cache_dir
+    from facemorph_core.caching import cache_dir
 
     assert not [*cache_dir().rglob("*.facemorph*")]
 

@@ -1,0 +1,128 @@
+"""Our reading of dlib's landmark file against dlib itself."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facemorph_core.alignment import landmarks as adapter
+from facemorph_core.alignment.landmarks import DlibDetector, landmark_weights
+from facemorph_core.alignment.photo import load_photo
+from facemorph_core.alignment.shape_predictor import Forest, predict, unpack
+from facemorph_core.errors import WeightsUnavailable
+from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
+
+
+@cache
+def forest() -> Forest:
+    return adapter._forest()
+
+
+@cache
+def peer() -> Any:
+    return dlib.shape_predictor(str(landmark_weights()))
+
+
+def pictures() -> list[np.ndarray]:
+    return [load_photo(GRACE_HOPPER), astronaut(), load_photo(orl_photo(2, 4))]
+
+
+@given(
+    which=st.integers(0, 2),
+    left=st.integers(-50, 400),
+    top=st.integers(-50, 400),
+    side=st.integers(20, 400),
+    high=st.integers(-10, 10),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_points_are_those_of_dlib(
+    which: int, left: int, top: int, side: int, high: int
+) -> None:
+    """In any box, on a face or not, inside the picture or over its edge."""
+    image = pictures()[which]
+    right, bottom = left + side, top + side + high
+    parts = peer()(image, dlib.rectangle(left, top, right, bottom)).parts()
+    found = predict(image, (left, top, right, bottom), forest())
+    np.testing.assert_array_equal(found, [(part.x, part.y) for part in parts])
+
+
+def packed(value: int) -> bytes:
+    size = max(1, (abs(value).bit_length() + 7) // 8)
+    return bytes([size | (128 if value < 0 else 0)]) + abs(value).to_bytes(size, "little")
+
+
+def test_a_file_of_another_version_or_cut_short_is_damaged() -> None:
+    whole = landmark_weights().read_bytes()
+    with pytest.raises(ValueError, match="version 1"):
+        unpack(packed(2) + whole[2:])
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(whole[: len(whole) // 3])
+
+
+def test_it_is_unpacked_once_and_again_where_the_cache_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = []
+    monkeypatch.setattr(adapter, "unpack", lambda data: times.append(1) or forest())
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    for _ in range(2):
+        found = adapter._forest.__wrapped__()
+        np.testing.assert_array_equal(found.thresholds, forest().thresholds)
+    assert len(times) == 1
+    [kept] = (tmp_path / "landmarks").glob("forest-*")
+    (kept / "leaves.npy").write_bytes((kept / "leaves.npy").read_bytes()[:1000])
+    adapter._forest.__wrapped__()
+    adapter._forest.__wrapped__()
+    assert len(times) == 2
+
+
+def test_the_kept_detector_finds_what_the_one_in_dlib_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    adapter._detector.__wrapped__()
+    [file] = (tmp_path / "landmarks").iterdir()
+    written = file.stat().st_mtime_ns
+    kept, own = adapter._detector.__wrapped__(), dlib.get_frontal_face_detector()
+    assert file.stat().st_mtime_ns == written
+    for picture in pictures():
+        found, expected = (each.run(picture, 1, -0.5) for each in (kept, own))
+        assert len(expected[0]) > 0
+        assert [str(box) for box in found[0]] == [str(box) for box in expected[0]]
+        assert list(found[1]) == list(expected[1])
+        assert list(found[2]) == list(expected[2])
+    file.write_bytes(b"damaged")
+    adapter._detector.__wrapped__()
+    assert file.stat().st_size > 100_000
+
+
+def test_without_a_cache_it_works_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "unpack", lambda data: forest())
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "file" / "cache"))
+    assert adapter._forest.__wrapped__().leaves.shape[-1] == 136
+
+
+def test_a_damaged_weight_file_says_how_to_get_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.dat"
+    broken.write_bytes(struct.pack("<q", 7) * 100)
+    monkeypatch.setattr(adapter, "landmark_weights", lambda: broken)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    adapter._forest.cache_clear()
+    try:
+        with pytest.raises(WeightsUnavailable, match=r"broken\.dat is not the landmark file"):
+            DlibDetector().detect(load_photo(GRACE_HOPPER))
+    finally:
+        adapter._forest.cache_clear()
