@@ -19,7 +19,8 @@ FaceMorphError                 1
 │   ├── HubUnreachable             no answer from the hub
 │   └── UnknownModel               the hub has no such name or version
 ├── OutputError               12   a result cannot be written
-└── LedgerError               13   the record of privacy spent is damaged
+├── LedgerError               13   the record of privacy spent is damaged
+└── PairsError                14   a table of pairs of photos cannot be used
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
     "ModelError",
     "NoFaceFound",
     "OutputError",
+    "PairsError",
     "PhotoError",
     "ShardError",
     "TrainingDiverged",
@@ -184,3 +186,9 @@ class LedgerError(FaceMorphError):
     """The record of what was released is damaged, so what is left to spend is not known."""
 
     exit_code = 13
+
+
+class PairsError(FaceMorphError):
+    """A table of pairs of photos cannot be read, or pairs cannot be made."""
+
+    exit_code = 14

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facemorph_core.cli.progress import progress_bar
 from facemorph_core.errors import MissingExtra, ModelError, ShardError, WeightsUnavailable
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _evaluated(
         )
     rows = spread(everyone, max_faces)
     judges, unavailable = _judges(wanted, opened, everyone)
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         columns = score(
             opened,
             rows,
@@ -241,16 +241,3 @@ def _show(done: Evaluation) -> None:
     console.print(table)
     for name, reason in done.unavailable.items():
         console.print(f"{name} is not measured: {reason}", markup=False, highlight=False)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -154,7 +154,7 @@ class Morpher:
             spaced = self._spaced(layers, steps)
             last = start == len(route) - 2
             shown = spaced if last and not loop else spaced[:-1]
-            look = self._look(pair, route[0])
+            look = self._look(layers.faces, route[0].layer)
             jobs += [partial(self._between, layers, alpha, look) for alpha in shown.tolist()]
             positions.append(start + shown)
         with _threads() as pool:
@@ -170,6 +170,14 @@ class Morpher:
             provenance=Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest),
         )
 
+    def frames(self, pair: Sequence[Face], alphas: NDArray[np.float64]) -> Frames:
+        """The pictures between two faces at any ``alphas`` (n,)."""
+        layers = Layers(self.bundle, pair, self.mode)
+        look = self._look(pair, pair[0])
+        jobs = [partial(self._between, layers, alpha, look) for alpha in alphas.tolist()]
+        with _threads() as pool:
+            return np.stack(list(pool.map(_done, jobs)))
+
     def blend(self, faces: Sequence[MorphFace], weights: NDArray[np.float64]) -> Frames:
         """One frame for each row of ``weights`` (n, P), which are brought to a sum of 1.
 
@@ -181,7 +189,7 @@ class Morpher:
         shares = weights / weights.sum(axis=1, keepdims=True)
         layers = Layers(self.bundle, [face.layer for face in faces], self.mode)
         codes = (shares @ np.stack([face.layer.code for face in faces])).astype(np.float32)
-        look = self._look(faces, faces[0])
+        look = self._look([face.layer for face in faces], faces[0].layer)
         each = zip(codes, shares, strict=True)
         return np.stack([layers.frame(code, own, own, look(own)) for code, own in each])
 
@@ -189,13 +197,12 @@ class Morpher:
     def _side(self) -> int:
         return self.size or PLAYED_SIZE
 
-    def _look(self, faces: Sequence[MorphFace], first: MorphFace) -> Look:
+    def _look(self, faces: Sequence[Face], first: Face) -> Look:
         """What is seen with some weights of ``faces``, in a picture in the shape of ``first``."""
         if self.compose == "frame":
             view = View.of_frame(self._side)
             return lambda weights: view
-        size = canvas_size(first.layer.photo, self.size or LONGEST_SIDE)
-        return Canvas.of([face.layer for face in faces], size).view
+        return Canvas.of(faces, canvas_size(first.photo, self.size or LONGEST_SIDE)).view
 
     def _spaced(self, layers: Layers, steps: int) -> NDArray[np.float64]:
         if self.ease != "perceptual":

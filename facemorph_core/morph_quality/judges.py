@@ -1,0 +1,71 @@
+"""Who looks at the frames: landmarks, likeness, steps and features, as far as they are here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
+from facemorph_core.errors import MissingExtra, WeightsUnavailable
+from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
+from facemorph_core.processes import available_cores
+
+__all__ = ["Judges", "judges_here"]
+
+Pictures = NDArray[np.uint8]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judges:
+    """What each needs is third-party weights: None where they are not here."""
+
+    detector: LandmarkDetector
+    embedder: Embedder | None
+    steps: Callable[[Pictures], Numbers] | None
+    """(n, S, S, 3) -> (n - 1,) LPIPS from each frame to the next."""
+    features: Callable[[Pictures], Numbers] | None
+    """(n, S, S, 3) -> (n, 512) of VGG16."""
+    unavailable: dict[str, str] = field(default_factory=dict)
+    """What is not measured, and what to do about it."""
+
+
+def judges_here() -> Judges:
+    """Those that can work on this machine."""
+    unavailable: dict[str, str] = {}
+
+    def had(name: str, make: Callable[[], Any]) -> Any:
+        try:
+            if name != "identity" and find_spec("torch") is None:
+                raise MissingExtra("train", needed_for=name)
+            return make()
+        except (WeightsUnavailable, MissingExtra) as error:
+            unavailable[name] = f"{error}: {error.hint}" if error.hint else str(error)
+            return None
+
+    return Judges(
+        DlibDetector(),
+        had("identity", lambda: FaceEmbedder(embedding_weights(), workers=available_cores())),
+        had("LPIPS", _lpips_steps),
+        had("distances to real faces", _vgg),
+        unavailable,
+    )
+
+
+def _lpips_steps() -> Callable[[Pictures], Numbers]:
+    from facemorph_core.deep_metrics.lpips import load_lpips, lpips
+
+    network = load_lpips()
+    return lambda frames: lpips(network, frames[:-1], frames[1:])
+
+
+def _vgg() -> Callable[[Pictures], Numbers]:
+    from facemorph_core.deep_metrics.distribution import load_features, vgg_features
+
+    network = load_features()
+    return lambda pictures: vgg_features(network, pictures)

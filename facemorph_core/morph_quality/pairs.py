@@ -1,0 +1,190 @@
+"""Which photos are morphed into which: from a table of files or from the faces of a shard."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facemorph_core.alignment.align import align_photo
+from facemorph_core.alignment.frame import FRAME_SIZE
+from facemorph_core.alignment.geometry import Points, rescaling
+from facemorph_core.errors import PairsError
+from facemorph_core.morphing.engine import Morpher
+from facemorph_core.morphing.layers import Face
+from facemorph_core.shards.shard import Shard
+
+__all__ = ["Case", "FilePair", "FilePairs", "Pairs", "Seen", "ShardPairs", "read_pairs"]
+
+COLUMNS = ("a", "b", "a_other", "b_other")
+STILL = rescaling(1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """An aligned face: what a judge looks at."""
+
+    pixels: NDArray[np.uint8]
+    """(128, 128, 3)."""
+    landmarks: Points
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A pair, ready to be morphed and judged."""
+
+    names: tuple[str, str]
+    """Who they are; pairs that share somebody are not independent."""
+    faces: tuple[Face, Face]
+    others: tuple[Seen | None, Seen | None]
+    """Another photo of each, if there is one."""
+
+
+class Pairs(Protocol):
+    """Cases by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def case(self, number: int, morpher: Morpher) -> Case:
+        """The case of this number, 0 to len - 1, with codes by the morpher's model."""
+        ...
+
+    def names(self, number: int) -> tuple[str, str]:
+        """Who is in it."""
+        ...
+
+
+class ShardPairs:
+    """Different people of a shard, everyone about equally often, their photos in turn."""
+
+    def __init__(self, shard: Shard, split: str, count: int, *, seed: int = 0) -> None:
+        """Draw ``count`` pairs.
+
+        Raises:
+            PairsError: fewer than two people have two photos or more.
+        """
+        self.shard, self.split = shard, split
+        rng = np.random.default_rng(seed)
+        photos: dict[str, list[int]] = {}
+        for row in shard.rows(split).tolist():
+            photos.setdefault(shard.people[row], []).append(row)
+        several = {who: rng.permutation(rows) for who, rows in photos.items() if len(rows) > 1}
+        if len(several) < 2:
+            raise PairsError(
+                f"{len(several)} people of the split '{split}' have two photos or more; a pair "
+                "takes two people, each with another photo that judges the likeness"
+            )
+        self.rows: list[tuple[int, int, int, int]] = []
+        turn = 0
+        while len(self.rows) < count:
+            order = rng.permutation(sorted(several)).tolist()
+            for one, other in zip(order[::2], order[1::2], strict=False):
+                a, a_other, b, b_other = (
+                    int(several[who][(turn + later) % len(several[who])])
+                    for who in (one, other)
+                    for later in (0, 1)
+                )
+                self.rows.append((a, b, a_other, b_other))
+            turn += 1
+        self.rows = self.rows[:count]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def case(self, number: int, morpher: Morpher) -> Case:
+        """As `Pairs.case`."""
+        rows = np.array(self.rows[number])
+        pixels, landmarks = self.shard.images(rows), self.shard.landmarks(rows).astype(np.float64)
+        codes = morpher.bundle.encode(pixels[:2], landmarks[:2], fit=morpher.fit)
+        first, second = (
+            Face(*each, pixels[place], STILL)
+            for place, each in enumerate(zip(pixels[:2], landmarks[:2], codes, strict=True))
+        )
+        others = Seen(pixels[2], landmarks[2]), Seen(pixels[3], landmarks[3])
+        return Case(self.names(number), (first, second), others)
+
+    def names(self, number: int) -> tuple[str, str]:
+        """As `Pairs.names`."""
+        a, b, *_ = self.rows[number]
+        return self.shard.people[a], self.shard.people[b]
+
+
+@dataclass(frozen=True, slots=True)
+class FilePair:
+    """Two photos, and perhaps another one of each person."""
+
+    a: Path
+    b: Path
+    a_other: Path | None = None
+    b_other: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilePairs:
+    """Pairs of photo files."""
+
+    pairs: list[FilePair]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def case(self, number: int, morpher: Morpher) -> Case:
+        """As `Pairs.case`.
+
+        Raises:
+            PhotoError: a photo cannot be read or holds no face.
+        """
+        pair = self.pairs[number]
+        first, second = (found.layer for found in morpher.faces((pair.a, pair.b)))
+        others = _other(pair.a_other, morpher), _other(pair.b_other, morpher)
+        return Case(self.names(number), (first, second), others)
+
+    def names(self, number: int) -> tuple[str, str]:
+        """As `Pairs.names`: a file stands for a person."""
+        pair = self.pairs[number]
+        return str(pair.a), str(pair.b)
+
+
+def read_pairs(table: Path) -> list[FilePair]:
+    """The rows of a CSV file with the columns a and b, and a_other and b_other if they are known.
+
+    Paths are relative to the file's folder.
+
+    Raises:
+        PairsError: it cannot be read, lacks a column, or holds no pair.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            names = reader.fieldnames or []
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PairsError(f"{table} cannot be read as a table: {error}") from error
+    if not {"a", "b"} <= set(names):
+        raise PairsError(
+            f"{table} has no columns named a and b (it has {', '.join(names) or 'none'})",
+            hint="its first line is: a,b or a,b,a_other,b_other",
+        )
+    found = []
+    for number, row in enumerate(rows, start=2):
+        a, b, *others = ((row.get(column) or "").strip() for column in COLUMNS)
+        if not a or not b:
+            raise PairsError(f"{table}, line {number}: both a and b are needed")
+        paths = (table.parent / other if other else None for other in others)
+        found.append(FilePair(table.parent / a, table.parent / b, *paths))
+    if not found:
+        raise PairsError(f"{table} holds no pair")
+    return found
+
+
+def _other(photo: Path | None, morpher: Morpher) -> Seen | None:
+    if photo is None:
+        return None
+    face = align_photo(photo, morpher.detector, size=FRAME_SIZE)
+    return Seen(face.pixels, face.landmarks)

@@ -1,0 +1,246 @@
+"""Every pair in every mode, measured; kept on disk, so that a study can be stopped and go on.
+
+A study is a directory: ``study.json`` says what is measured, ``blocks/NNNN.npz`` hold the figures
+of a few pairs each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facemorph_core.alignment import mesh
+from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
+from facemorph_core.alignment.landmarks import LandmarkDetector
+from facemorph_core.errors import OutputError
+from facemorph_core.metrics.identity import Embedder, distances
+from facemorph_core.metrics.psnr import psnr
+from facemorph_core.morph_quality.judges import Judges
+from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
+from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
+from facemorph_core.morphing.choices import Mode
+from facemorph_core.morphing.curves import equal_steps
+from facemorph_core.morphing.engine import STEPS, Morpher, alphas
+from facemorph_core.output import reported_output
+from facemorph_core.rundir import write_atomic
+
+__all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
+
+FORMAT_VERSION = 1
+BLOCK = 10
+"""Pairs that are measured before they are kept."""
+NEAR_ENDS = np.array([0.01, 0.99])
+CURVE = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+"""Where the likeness to both parents is looked at."""
+PARENTS = "parents"
+EMBEDDED = 128
+"""Numbers of dlib's embedding."""
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """The figures of all pairs."""
+
+    modes: tuple[Mode, ...]
+    names: list[tuple[str, str]]
+    columns: dict[str, Columns]
+    """Of each mode, and of the parents under "parents": name -> (pairs, ...)."""
+    facts: dict[str, Any]
+
+
+def run_study(
+    pairs: Pairs,
+    morpher: Morpher,
+    modes: Sequence[Mode],
+    judges: Judges,
+    folder: Path,
+    *,
+    about: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Measure what is not yet measured in ``folder``, and return everything.
+
+    ``about`` says which pairs they are.
+
+    Raises:
+        OutputError: the folder holds another study, or cannot be written.
+        PhotoError: a photo cannot be used.
+    """
+    facts = _facts(pairs, morpher, modes, judges, about)
+    _claim(folder, facts)
+    blocks: list[Columns] = []
+    for start in range(0, len(pairs), BLOCK):
+        path = folder / "blocks" / f"{start // BLOCK:04d}.npz"
+        block = _kept(path)
+        if block is None:
+            numbers = range(start, min(start + BLOCK, len(pairs)))
+            cases = [pairs.case(number, morpher) for number in numbers]
+            block = _block(cases, morpher, modes, judges)
+            _keep(path, block)
+        blocks.append(block)
+        if progress:
+            progress(min(start + BLOCK, len(pairs)), len(pairs))
+    columns: dict[str, Columns] = {}
+    for key in blocks[0]:
+        group, name = key.split("/")
+        columns.setdefault(group, {})[name] = np.concatenate([block[key] for block in blocks])
+    names = [pairs.names(number) for number in range(len(pairs))]
+    return Study(tuple(modes), names, columns, facts)
+
+
+def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
+    """The figures of one pair in the morpher's mode; NaN for what is not seen."""
+    first, second = case.faces
+    frames = morpher.frames(case.faces, alphas(STEPS))
+    near = morpher.frames(case.faces, NEAR_ENDS)
+    middle, points = frames[STEPS // 2], _interpolated(case, 0.5)
+    photos, marks = (first.pixels, second.pixels), (first.landmarks, second.landmarks)
+    found: dict[str, Any] = {
+        "ends": psnr(np.stack(photos), near).mean(),
+        "sharpness": relative_sharpness(middle, points, photos, marks),
+        "landmarks": _error_of_found(middle, points, judges.detector),
+    }
+    if judges.steps is not None:
+        eased = equal_steps(alphas(STEPS), frames, STEPS)
+        found["steps"] = judges.steps(frames)
+        found["uneven"] = unevenness(found["steps"])
+        found["uneven_eased"] = unevenness(judges.steps(morpher.frames(case.faces, eased)))
+    if judges.features is not None:
+        found["features"] = judges.features(middle[None])[0]
+    if judges.embedder is not None:
+        shown = frames[np.rint(CURVE * (STEPS - 1)).astype(int)]
+        places = np.stack([_interpolated(case, alpha) for alpha in CURVE])
+        own = judges.embedder.embed(shown, places)
+        for name, other in zip(("to_a", "to_b"), case.others, strict=True):
+            found[name] = distances(own, _embedded([other], judges.embedder))
+        found["worst"] = np.maximum(found["to_a"], found["to_b"])[len(CURVE) // 2]
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+def measured_parents(case: Case, judges: Judges) -> Columns:
+    """What the photos themselves say, whatever the mode.
+
+    ``bound`` is the worse distance that the point midway between both embeddings would have: no
+    picture is known to do better. ``features`` are those of real faces.
+    """
+    found: dict[str, Any] = {}
+    if judges.embedder is not None:
+        own = _embedded([Seen(face.pixels, face.landmarks) for face in case.faces], judges.embedder)
+        others = _embedded(case.others, judges.embedder)
+        found["bound"] = distances(own.mean(axis=0), others).max()
+        found["same"] = distances(own, others)
+    if judges.features is not None:
+        shown = [other or face for other, face in zip(case.others, case.faces, strict=True)]
+        found["features"] = judges.features(np.stack([each.pixels for each in shown]))
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+def _interpolated(case: Case, alpha: float) -> NDArray[np.float64]:
+    """Where the landmarks of the frame at ``alpha`` belong."""
+    first, second = (mesh.vertices(face.landmarks)[:NUM_LANDMARKS] for face in case.faces)
+    return np.asarray((1 - alpha) * first + alpha * second)
+
+
+def _error_of_found(
+    frame: NDArray[np.uint8], points: NDArray[np.float64], detector: LandmarkDetector
+) -> float:
+    faces = detector.detect(frame)
+    return landmark_error(faces[0].landmarks, points) if faces else float("nan")
+
+
+def _embedded(seen: Sequence[Seen | None], embedder: Embedder) -> NDArray[np.float64]:
+    """(n, 128); NaN where there is no photo."""
+    found = np.full((len(seen), EMBEDDED), np.nan)
+    there = [place for place, each in enumerate(seen) if each is not None]
+    shown = [each for each in seen if each is not None]
+    if shown:
+        pixels = np.stack([each.pixels for each in shown])
+        found[there] = embedder.embed(pixels, np.stack([each.landmarks for each in shown]))
+    return found
+
+
+# --- on disk -----------------------------------------------------------------------------------
+
+
+def _block(
+    cases: Sequence[Case], morpher: Morpher, modes: Sequence[Mode], judges: Judges
+) -> Columns:
+    """Keys are "group/name"; the first axis is the pairs."""
+    columns: dict[str, list[NDArray[np.float64]]] = {}
+    for case in cases:
+        groups = {PARENTS: measured_parents(case, judges)}
+        for mode in modes:
+            own = replace(morpher, model=morpher.bundle, mode=mode, size=FRAME_SIZE)
+            groups[mode] = measured(case, own, judges)
+        for group, found in groups.items():
+            for name, value in found.items():
+                columns.setdefault(f"{group}/{name}", []).append(value)
+    return {key: np.stack(values) for key, values in columns.items()}
+
+
+def _keep(path: Path, columns: Columns) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **columns)  # type: ignore[arg-type] # numpy 2.4's own stub
+    with reported_output(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+
+
+def _kept(path: Path) -> Columns | None:
+    """None if there is no such block, or half of one."""
+    try:
+        with np.load(path, allow_pickle=False) as block:
+            return dict(block)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _facts(
+    pairs: Pairs, morpher: Morpher, modes: Sequence[Mode], judges: Judges, about: str
+) -> dict[str, Any]:
+    names = [pairs.names(number) for number in range(len(pairs))]
+    return {
+        "format_version": FORMAT_VERSION,
+        "about": about,
+        "pairs": len(pairs),
+        "pairs_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+        "modes": list(modes),
+        "model": morpher.bundle.manifest.name,
+        "model_sha256": morpher.bundle.digest,
+        "fit": morpher.fit,
+        "not_measured": judges.unavailable,
+    }
+
+
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    """Make the folder the study of ``facts``, or see that it is.
+
+    Raises:
+        OutputError: it holds another study, or something else.
+    """
+    path = folder / "study.json"
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        differing = sorted(key for key in facts | known if facts.get(key) != known.get(key))
+        if differing:
+            raise OutputError(
+                f"{folder} holds another study: {', '.join(differing)} differ",
+                hint="choose another folder",
+            )
+        return
+    with reported_output(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise OutputError(f"{folder} is not empty and no study", hint="choose another folder")
+    write_atomic(path, json.dumps(facts, indent=1).encode())
