@@ -281,8 +281,9 @@ class FedProxConfig(Section):
     """FedAvg whose sites are held near the global model (Li et al., 2020)."""
 
     kind: Literal["fedprox"] = "fedprox"
-    mu: NonNegative = 0.01
-    """Weight of half the squared distance to the global weights."""
+    mu: NonNegative = 1e-4
+    """Weight of half the squared distance to the global weights. The losses are means over pixels,
+    some hundredths, and a round moves millions of weights: 0.01 would outweigh them."""
 
 
 class AdaptiveConfig(Section):

@@ -49,11 +49,11 @@ def settings() -> list[Setting]:
             ("data.partition={kind: dirichlet, attribute: Male, alpha: 0.3}",),
         ),
         Setting("unequal", "very unequal sizes", ("data.partition={kind: quantity, alpha: 0.3}",)),
-        Setting("fedprox", "FedProx", ("federation.strategy={kind: fedprox, mu: 0.01}",)),
+        Setting("fedprox", "FedProx", ("federation.strategy={kind: fedprox, mu: 1e-4}",)),
         Setting(
             "fedadam",
             "FedAdam",
-            ("federation.strategy={kind: fedadam, learning_rate: 0.01, tau: 0.01, beta_1: 0.5}",),
+            ("federation.strategy={kind: fedadam, learning_rate: 0.1, tau: 0.1, beta_1: 0.5}",),
         ),
         Setting("epochs-5", "5 local epochs", ("federation.local_epochs=5",), images=5.0),
         Setting("ema", "running mean on the server", ("federation.ema_decay=0.9",)),
