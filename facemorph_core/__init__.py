@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import open_bundle
     from facemorph_core.errors import FaceMorphError
-    from facemorph_core.morphing.engine import Morpher, generate_morph_sequence, morph
+    from facemorph_core.morphing.blend import MorphBlend
+    from facemorph_core.morphing.calls import average, generate_morph_sequence, morph
+    from facemorph_core.morphing.engine import Morpher
     from facemorph_core.morphing.sequence import MorphSequence
 
     __version__: str
 
 __all__ = [
     "FaceMorphError",
+    "MorphBlend",
     "MorphSequence",
     "Morpher",
     "__version__",
+    "average",
     "generate_morph_sequence",
     "morph",
     "open_bundle",
@@ -33,10 +37,12 @@ __all__ = [
 
 _HOMES = {
     "FaceMorphError": "facemorph_core.errors",
+    "MorphBlend": "facemorph_core.morphing.blend",
     "MorphSequence": "facemorph_core.morphing.sequence",
     "Morpher": "facemorph_core.morphing.engine",
-    "generate_morph_sequence": "facemorph_core.morphing.engine",
-    "morph": "facemorph_core.morphing.engine",
+    "average": "facemorph_core.morphing.calls",
+    "generate_morph_sequence": "facemorph_core.morphing.calls",
+    "morph": "facemorph_core.morphing.calls",
     "open_bundle": "facemorph_core.bundle.read",
 }
 

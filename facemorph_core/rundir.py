@@ -28,18 +28,31 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def append_metrics(run: Path, entry: Mapping[str, Any]) -> None:
     """Add one object to the run's figures."""
-    try:
-        with (run / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise output_error(error, run / METRICS) from error
+    append_entry(run / METRICS, entry)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The run's figures, oldest first; a torn line of a killed process is left out."""
-    file = run / METRICS
+    return read_entries(run / METRICS)
+
+
+def append_entry(file: Path, entry: Mapping[str, Any]) -> None:
+    """Add one object to a file of JSON lines; it is on the disk before this returns.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise output_error(error, file) from error
+
+
+def read_entries(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, none without a file; torn lines are left out."""
     if not file.exists():
         return []
     entries = []

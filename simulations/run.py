@@ -139,13 +139,18 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def flower_environment(home: Path) -> dict[str, str]:
-    """An environment in which Flower installs nothing, tells nobody, and shares nothing."""
+    """An environment in which Flower installs nothing, tells nobody, and shares nothing.
+
+    NumPy computes on one thread there: Ray forks as it starts, beside the server's first figures,
+    and a fork takes OpenBLAS its threads in the middle of a product, which then never ends.
+    """
     bin_folder = str(Path(sys.executable).parent)
     return os.environ | {
         "FLWR_HOME": str(home),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -11,9 +11,11 @@ import facemorph_core
 
 PUBLIC = {
     "FaceMorphError",
+    "MorphBlend",
     "MorphSequence",
     "Morpher",
     "__version__",
+    "average",
     "generate_morph_sequence",
     "morph",
     "open_bundle",

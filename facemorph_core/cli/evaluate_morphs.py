@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from facemorph_core.cli.morph_options import FitOption, ModelOption
 from facemorph_core.morphing.choices import Mode
 
 if TYPE_CHECKING:
     from facemorph_core.morph_quality.pairs import Pairs
     from facemorph_core.morph_quality.study import Study
     from facemorph_core.morph_quality.summary import Summary
-    from facemorph_core.morphing.engine import Morpher
 
 REPORT, SCORES = "report.html", "scores.json"
 
@@ -30,22 +30,14 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Directory of the study; an unfinished one goes on.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter: the one that "
-            "comes with this program. [default: starter]"
-        ),
-    ] = None,
+    model: ModelOption = None,
     modes: Annotated[
         str, typer.Option(help="Of full, latent and landmark, separated by commas.")
     ] = "full,latent,landmark",
     count: Annotated[int, typer.Option(min=1, help="Pairs drawn from a shard.")] = 100,
     split: Annotated[str, typer.Option(help="Of a shard: train, val or test.")] = "val",
     seed: Annotated[int, typer.Option(help="Which pairs are drawn.")] = 0,
-    fit: Annotated[
-        int, typer.Option(min=0, help="Steps that bring codes nearer to their photos, slowly.")
-    ] = 0,
+    fit: FitOption = 0,
     strips: Annotated[int, typer.Option(min=0, help="Film strips in the report.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -66,7 +58,7 @@ def command(
     from facemorph_core.morph_quality.study import run_study
     from facemorph_core.morph_quality.summary import summarised
     from facemorph_core.morphing.engine import Morpher
-    from facemorph_core.report.morph_report import write_morph_report
+    from facemorph_core.report.morph_report import film_strips, write_morph_report
     from facemorph_core.rundir import write_atomic
 
     morpher = Morpher(open_bundle(find_model(model)), size=128, fit=fit)
@@ -75,7 +67,7 @@ def command(
         judges = judges_here()
         study = run_study(found, morpher, chosen, judges, out, about=about, progress=progress)
     summary = summarised(study)
-    shown = _strips(found, morpher, study, strips)
+    shown = film_strips(found, morpher, chosen, _spread(len(found), strips))
     write_morph_report(out / REPORT, study, summary, shown, title="How good are the morphs?")
     scores = _scores(study, summary)
     write_atomic(out / SCORES, json.dumps(scores, indent=1).encode())
@@ -105,22 +97,11 @@ def _found(pairs: Path, split: str, count: int, seed: int) -> tuple[Pairs, str]:
     return drawn, f"{len(drawn)} pairs of {len(people)} people of the split '{split}', seed {seed}"
 
 
-def _strips(pairs: Pairs, morpher: Morpher, study: Study, count: int) -> list[Any]:
-    """Of pairs spread over the study."""
-    from dataclasses import replace
-
+def _spread(total: int, count: int) -> list[int]:
+    """At most ``count`` numbers below ``total``, evenly apart."""
     import numpy as np
 
-    from facemorph_core.morphing.engine import alphas
-    from facemorph_core.report.morph_report import Strip
-
-    shown = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)).tolist()
-    found = []
-    for number in shown:
-        faces = pairs.case(number, morpher).faces
-        own = {mode: replace(morpher, model=morpher.bundle, mode=mode) for mode in study.modes}
-        found.append(Strip({mode: each.frames(faces, alphas(9)) for mode, each in own.items()}))
-    return found
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
 
 
 def _scores(study: Study, summary: Summary) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 import click
+from click.shell_completion import CompletionItem
 
 from facemorph_core.cli import edge
 from facemorph_core.errors import FaceMorphError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 GROUP = "facemorph_core.commands"
 OWN = "facemorph-core"
+COMPLETION = "_FACEMORPH_CORE_COMPLETE"
+"""Environment variable in which a shell asks for completions."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     given, debug = edge.take_debug(list(sys.argv[1:] if arguments is None else arguments))
     edge.show_warnings()
-    edge.run(lambda: cli.main(given, prog_name=OWN, standalone_mode=False), debug=debug)
+    edge.run(
+        lambda: cli.main(given, prog_name=OWN, complete_var=COMPLETION, standalone_mode=False),
+        debug=debug,
+    )
 
 
 class Commands(click.Group):
@@ -70,6 +76,14 @@ class Commands(click.Group):
             advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
             raise click.UsageError(f"there is no command '{args[0]}'; {advice}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands and their first lines; none is imported."""
+        return [
+            CompletionItem(name, help=first_line(entry))
+            for name, entry in sorted(_found().items())
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []

@@ -5,16 +5,33 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from facemorph_core.latent.kinds import Kind
-from facemorph_core.morphing.choices import FPS, HOLD, Compose, Curve, Ease, Mode
+from facemorph_core.cli.morph_options import (
+    ComposeOption,
+    EaseOption,
+    FaceOption,
+    FitOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    ModeOption,
+    PathOption,
+    ProvenanceOption,
+    ShapeCurveOption,
+    SizeOption,
+    StepsOption,
+    TextureCurveOption,
+    check_photos,
+    face_choices,
+    model_facts,
+)
+from facemorph_core.morphing.choices import FPS, HOLD, Mode
 
 if TYPE_CHECKING:
-    from facemorph_core.alignment.align import FaceChoice
-    from facemorph_core.bundle.read import Bundle
+    from facemorph_core.morphing.engine import Morpher, MorphFace
 
 
 def command(
@@ -22,42 +39,16 @@ def command(
         list[Path],
         typer.Argument(metavar="A B [C ...]", help="Photos, in the order of the morph."),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter: the one that "
-            "comes with this program. [default: starter]"
-        ),
-    ] = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="full: shape, the model's texture and the photos' detail; latent: the model "
-            "alone; landmark: warp and fade, without a model."
-        ),
-    ] = "full",
-    compose: Annotated[
-        Compose, typer.Option(help="The face in its frame, or whole photos with the morph in them.")
-    ] = "frame",
-    steps: Annotated[
-        int, typer.Option(min=2, help="Frames from a photo to the next, both included.")
-    ] = 21,
-    ease: Annotated[
-        Ease, typer.Option(help="Spacing of the frames; perceptual: equal steps to the eye.")
-    ] = "linear",
-    shape_curve: Annotated[Curve, typer.Option(help="When features move.")] = "linear",
-    texture_curve: Annotated[Curve, typer.Option(help="When skin and hair change.")] = "linear",
-    path: Annotated[Kind, typer.Option(help="Codes on a straight line or great circle.")] = "lerp",
-    fit: Annotated[
-        int, typer.Option(min=0, help="Steps that bring codes nearer to their photos, slowly.")
-    ] = 0,
-    face: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Which of several faces: a number (1 is the largest), or 'only' to refuse "
-            "several. Give it once for all photos or once for each."
-        ),
-    ] = None,
+    model: ModelOption = None,
+    mode: ModeOption = "full",
+    compose: ComposeOption = "frame",
+    steps: StepsOption = 21,
+    ease: EaseOption = "linear",
+    shape_curve: ShapeCurveOption = "linear",
+    texture_curve: TextureCurveOption = "linear",
+    path: PathOption = "lerp",
+    fit: FitOption = 0,
+    face: FaceOption = None,
     loop: Annotated[bool, typer.Option("--loop", help="Back to the first photo.")] = False,
     boomerang: Annotated[bool, typer.Option("--boomerang", help="There and back.")] = False,
     out: Annotated[
@@ -69,25 +60,16 @@ def command(
             "repeated. [default: A-B.gif beside A]",
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            max=8192,
-            help="Longer side of the pictures, pixels. [default: 256; of whole photos the first "
-            "one's own, at most 2048]",
-        ),
-    ] = None,
+    size: SizeOption = None,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")] = FPS,
     hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
-    provenance: Annotated[
-        bool,
-        typer.Option(
-            "--provenance/--no-provenance", help="Say in each file that it is synthetic, and how."
-        ),
-    ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also a page (.html) that says how good the morph is, in all modes."),
+    ] = None,
+    provenance: ProvenanceOption = True,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Morph faces into each other on this machine; nothing is uploaded.
 
@@ -100,24 +82,28 @@ def command(
           the third largest face of the group; a video and a contact sheet
       facemorph-core morph anna.jpg ben.jpg --compose photo -o whole.mp4
           the whole photos, with hair, clothes and background
+      facemorph-core morph anna.jpg ben.jpg --report how-good.html
+          also a page with film strips, curves and figures of all three modes
     """
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
     from facemorph_core.morphing.media import check_output
+    from facemorph_core.output import check_writable
 
     outputs = out or [str(photos[0].with_name("-".join(p.stem for p in photos) + ".gif"))]
     for output in outputs:
         check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
-    choices = _choices(face or [], len(photos))
-    _check_photos(photos)
+    if report is not None:
+        check_writable(report, force=force)
+    choices = face_choices(face, len(photos))
+    check_photos(photos)
 
     from facemorph_core.bundle import find_model, open_bundle
-
-    bundle = open_bundle(find_model(model))
-
+    from facemorph_core.cli.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 
+    bundle = open_bundle(find_model(model))
     morpher = Morpher(
         bundle,
         mode=mode,
@@ -130,16 +116,25 @@ def command(
         fit=fit,
     )
     faces = morpher.faces(photos, choices)
-    sequence = morpher.sequence(faces, steps=steps, loop=loop)
+    with progress_bar("frames") as progress:
+        sequence = morpher.sequence(faces, steps=steps, loop=loop, progress=progress)
     if boomerang:
         sequence = sequence.boomerang()
     written = [
         sequence.save(each, fps=fps, hold=hold, force=force, provenance=provenance)
         for each in outputs
     ]
+    if report is not None:
+        stops = [*range(len(faces)), *([0] if loop else [])]
+        names = [photos[stop].name for stop in stops]
+        _write_report(report, morpher, [faces[stop] for stop in stops], names)
     if as_json:
-        facts = _facts(bundle, [file for files in written for file in files])
-        facts |= {"mode": mode, "alphas": sequence.alphas.tolist()}
+        facts = {
+            "written": [str(file) for files in written for file in files],
+            "model": model_facts(bundle),
+            "mode": mode,
+            "alphas": sequence.alphas.tolist(),
+        }
         typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
         typer.echo(
@@ -154,31 +149,23 @@ def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
     return 2 * there - 2 if boomerang else there
 
 
-def _choices(texts: list[str], photos: int) -> list[FaceChoice]:
-    if len(texts) not in (0, 1, photos):
-        raise typer.BadParameter(f"give --face once for all photos or once for each of {photos}")
-    choices = [_choice(text) for text in texts] or ["largest"]
-    return choices if len(choices) == photos else choices * photos
+def _write_report(page: Path, morpher: Morpher, faces: list[MorphFace], names: list[str]) -> None:
+    """On each transition from a face to the next, in all modes."""
+    from tempfile import TemporaryDirectory
 
+    from facemorph_core.cli.progress import progress_bar
+    from facemorph_core.morph_quality.judges import judges_here
+    from facemorph_core.morph_quality.pairs import ChainPairs
+    from facemorph_core.morph_quality.study import run_study
+    from facemorph_core.morph_quality.summary import summarised
+    from facemorph_core.report.morph_report import film_strips, write_morph_report
 
-def _choice(text: str) -> FaceChoice:
-    if text == "largest":
-        return "largest"
-    if text == "only":
-        return "only"
-    if not text.isdecimal():
-        raise typer.BadParameter(f"'{text}' is neither a face number, 'largest' nor 'only'")
-    return int(text)
-
-
-def _check_photos(photos: list[Path]) -> None:
-    from facemorph_core.alignment.photo import load_photo
-
-    for photo in photos:
-        if not photo.is_file():
-            load_photo(photo)  # says what is wrong with it
-
-
-def _facts(bundle: Bundle, files: list[Path]) -> dict[str, Any]:
-    model = {"name": bundle.manifest.name, "path": str(bundle.path), "sha256": bundle.digest}
-    return {"written": [str(file) for file in files], "model": model}
+    pairs = ChainPairs([face.layer for face in faces], names)
+    modes, about = get_args(Mode), " to ".join(names)
+    with TemporaryDirectory() as folder, progress_bar("judged") as progress:
+        judges = judges_here()
+        study = run_study(
+            pairs, morpher, modes, judges, Path(folder), about=about, progress=progress
+        )
+        strips = film_strips(pairs, morpher, modes, range(len(pairs)))
+    write_morph_report(page, study, summarised(study), strips, title="How good is the morph?")

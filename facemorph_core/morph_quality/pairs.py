@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,16 @@ from facemorph_core.morphing.engine import Morpher
 from facemorph_core.morphing.layers import Face
 from facemorph_core.shards.shard import Shard
 
-__all__ = ["Case", "FilePair", "FilePairs", "Pairs", "Seen", "ShardPairs", "read_pairs"]
+__all__ = [
+    "Case",
+    "ChainPairs",
+    "FilePair",
+    "FilePairs",
+    "Pairs",
+    "Seen",
+    "ShardPairs",
+    "read_pairs",
+]
 
 COLUMNS = ("a", "b", "a_other", "b_other")
 STILL = rescaling(1.0)
@@ -113,6 +122,30 @@ class ShardPairs:
         """As `Pairs.names`."""
         a, b, *_ = self.rows[number]
         return self.shard.people[a], self.shard.people[b]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainPairs:
+    """Faces that are at hand, each with the next; there is no other photo of anybody."""
+
+    faces: list[Face]
+    labels: list[str]
+    """One for each face."""
+
+    def __len__(self) -> int:
+        return len(self.faces) - 1
+
+    def case(self, number: int, morpher: Morpher) -> Case:
+        """As `Pairs.case`; the codes are those that the faces have."""
+        first, second = (
+            replace(face, photo=face.pixels, to_frame=STILL)
+            for face in self.faces[number : number + 2]
+        )
+        return Case(self.names(number), (first, second), (None, None))
+
+    def names(self, number: int) -> tuple[str, str]:
+        """As `Pairs.names`."""
+        return self.labels[number], self.labels[number + 1]
 
 
 @dataclass(frozen=True, slots=True)

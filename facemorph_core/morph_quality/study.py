@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from facemorph_core.alignment import mesh
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.alignment.landmarks import LandmarkDetector
-from facemorph_core.errors import OutputError
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.morph_quality.judges import Judges
@@ -31,6 +30,7 @@ from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.curves import equal_steps
 from facemorph_core.morphing.engine import STEPS, Morpher, alphas
 from facemorph_core.output import reported_output
+from facemorph_core.resume import claim
 from facemorph_core.rundir import write_atomic
 
 __all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
@@ -78,7 +78,7 @@ def run_study(
         PhotoError: a photo cannot be used.
     """
     facts = _facts(pairs, morpher, modes, judges, about)
-    _claim(folder, facts)
+    claim(folder, facts, what="study")
     blocks: list[Columns] = []
     for start in range(0, len(pairs), BLOCK):
         path = folder / "blocks" / f"{start // BLOCK:04d}.npz"
@@ -221,26 +221,3 @@ def _facts(
         "fit": morpher.fit,
         "not_measured": judges.unavailable,
     }
-
-
-def _claim(folder: Path, facts: dict[str, Any]) -> None:
-    """Make the folder the study of ``facts``, or see that it is.
-
-    Raises:
-        OutputError: it holds another study, or something else.
-    """
-    path = folder / "study.json"
-    if path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        differing = sorted(key for key in facts | known if facts.get(key) != known.get(key))
-        if differing:
-            raise OutputError(
-                f"{folder} holds another study: {', '.join(differing)} differ",
-                hint="choose another folder",
-            )
-        return
-    with reported_output(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise OutputError(f"{folder} is not empty and no study", hint="choose another folder")
-    write_atomic(path, json.dumps(facts, indent=1).encode())

@@ -8,6 +8,7 @@ __all__ = [
     "FPS",
     "HOLD",
     "LONGEST_SIDE",
+    "PICTURE_SUFFIXES",
     "PLAYED_SIZE",
     "SUFFIXES",
     "Compose",
@@ -26,7 +27,9 @@ Ease = Literal["linear", "smooth", "perceptual"]
 """How the frames are spaced: evenly, slowly at the ends, or in steps that look equal."""
 
 SUFFIXES = (".gif", ".mp4", ".webp", ".png")
-"""Of a single output file."""
+"""Of a morph in a single file."""
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Of a single picture."""
 FPS = 15.0
 """Frames a second."""
 HOLD = 0.5

@@ -1,4 +1,4 @@
-"""Frames -> files: GIF, WebP, MP4 and PNG, each with its note.
+"""Frames -> files: GIF, WebP, MP4, PNG and JPEG, each with its note.
 
 Frames are (n, h, w, 3) uint8 RGB or (n, h, w, 4) RGBA; where a format knows no transparency they
 lie on white. ``seconds`` says how long each frame stays. ``xmp`` is the packet of a note
@@ -24,7 +24,7 @@ from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.provenance import NOTE
 
-__all__ = ["ENCODERS", "resized", "write_png"]
+__all__ = ["ENCODERS", "PICTURE_ENCODERS", "resized", "write_png"]
 
 Frames = NDArray[np.uint8]
 
@@ -55,15 +55,10 @@ def write_gif(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes |
 
 def write_webp(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes | None) -> None:
     """Colours as they are, or nearly: quality 90."""
-    note: dict[str, Any] = {}
-    if xmp is not None:
-        exif = Image.Exif()
-        exif[_IMAGE_DESCRIPTION] = NOTE
-        note = {"exif": exif, "xmp": xmp}
     durations = [round(1000 * each) for each in seconds]
     first, *rest = (Image.fromarray(frame) for frame in frames)
     settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90}
-    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **note))
+    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_exif(xmp)))
 
 
 def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes | None) -> None:
@@ -96,12 +91,31 @@ def write_png(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
     path.write_bytes(_encoded(picture, "PNG", pnginfo=note))
 
 
+def write_jpeg(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
+    """One picture at quality 95, on white where it is transparent."""
+    opaque = Image.fromarray(on_white(np.asarray(picture)))
+    path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(xmp)))
+
+
+def write_still_webp(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
+    """One picture at quality 95."""
+    path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(xmp)))
+
+
 ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None]] = {
     ".gif": write_gif,
     ".mp4": write_mp4,
     ".webp": write_webp,
 }
 """By suffix: files that play."""
+
+PICTURE_ENCODERS: dict[str, Callable[[Image.Image, Path, bytes | None], None]] = {
+    ".png": write_png,
+    ".jpg": write_jpeg,
+    ".jpeg": write_jpeg,
+    ".webp": write_still_webp,
+}
+"""By suffix: single pictures."""
 
 
 def resized(frames: Frames, size: int | None) -> Frames:
@@ -115,6 +129,15 @@ def resized(frames: Frames, size: int | None) -> Frames:
     return np.stack(
         [np.asarray(each.resize(smaller, Image.Resampling.LANCZOS)) for each in pictures]
     )
+
+
+def _exif(xmp: bytes | None) -> dict[str, Any]:
+    """Pillow's settings for the note, in the formats that have Exif."""
+    if xmp is None:
+        return {}
+    exif = Image.Exif()
+    exif[_IMAGE_DESCRIPTION] = NOTE
+    return {"exif": exif, "xmp": xmp}
 
 
 def _gif(frames: Frames, seconds: Sequence[float], xmp: bytes | None) -> bytes:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.latent.interpolate import path as latent_path
 from facemorph_core.latent.kinds import Kind
+from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.curves import bent, equal_steps
@@ -43,7 +45,8 @@ from facemorph_core.morphing.view import View
 Photo = Path | str | Image.Image | NDArray[np.uint8]
 Frames = NDArray[np.uint8]
 Look = Callable[[NDArray[np.float64]], View]
-Job = Callable[[], NDArray[np.uint8]]
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 STEPS = 21
 """Frames of a morph between two photos: alpha in steps of 0.05."""
@@ -91,6 +94,12 @@ class Morpher:
         self.bundle = given if isinstance(given, Bundle) else open_bundle(find_model(given))
         _check_framing(self.bundle)
 
+    @property
+    def settings(self) -> dict[str, str | int | None]:
+        """Everything that decides how frames look, and the model's hash."""
+        names = ("mode", "compose", "size", "path", "shape_curve", "texture_curve", "ease", "fit")
+        return {"model_sha256": self.bundle.digest, **{name: getattr(self, name) for name in names}}
+
     def face(self, photo: Photo, choice: FaceChoice = "largest") -> MorphFace:
         """Find, align and encode a face.
 
@@ -122,14 +131,22 @@ class Morpher:
         return MorphFace(shown, Face(small.pixels, small.landmarks, code, frame, to_frame))
 
     def faces(
-        self, photos: Sequence[Photo], choices: Sequence[FaceChoice] | None = None
+        self,
+        photos: Sequence[Photo],
+        choices: Sequence[FaceChoice] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> list[MorphFace]:
-        """Each as `face`, side by side; the error is that of the first that has one."""
+        """Each as `face`, side by side; the error is that of the first that has one.
+
+        Here and below, ``progress`` is told how many are done, and of how many.
+        """
         chosen = choices or ["largest"] * len(photos)
         if len(chosen) != len(photos):
             raise ValueError(f"{len(photos)} photos and {len(chosen)} choices of a face")
-        with _threads() as pool:
-            return list(pool.map(self.face, photos, chosen))
+        return _all_done(
+            [partial(self.face, *each) for each in zip(photos, chosen, strict=True)], progress
+        )
 
     def sequence(
         self,
@@ -137,18 +154,17 @@ class Morpher:
         *,
         steps: int = STEPS,
         loop: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> MorphSequence:
         """From each face to the next in ``steps`` frames; with ``loop`` back to the first.
 
         Between several faces, each is one frame, and ``steps`` counts both faces of a transition.
-        ``progress`` is told how many frames are done, and of how many.
         """
         if len(faces) < 2:
             raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
         route = [*faces, faces[0]] if loop else list(faces)
         positions: list[NDArray[np.float64]] = []
-        jobs: list[Job] = []
+        jobs: list[Callable[[], NDArray[np.uint8]]] = []
         for start, pair in enumerate(pairwise(route)):
             layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
             spaced = self._spaced(layers, steps)
@@ -157,17 +173,11 @@ class Morpher:
             look = self._look(layers.faces, route[0].layer)
             jobs += [partial(self._between, layers, alpha, look) for alpha in shown.tolist()]
             positions.append(start + shown)
-        with _threads() as pool:
-            frames = []
-            for frame in pool.map(_done, jobs):
-                frames.append(frame)
-                if progress:
-                    progress(len(frames), len(jobs))
         return MorphSequence(
-            frames=np.stack(frames),
+            frames=np.stack(_all_done(jobs, progress)),
             alphas=np.concatenate(positions),
             faces=tuple(face.aligned for face in faces),
-            provenance=Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest),
+            provenance=self._provenance(),
         )
 
     def frames(self, pair: Sequence[Face], alphas: NDArray[np.float64]) -> Frames:
@@ -175,23 +185,39 @@ class Morpher:
         layers = Layers(self.bundle, pair, self.mode)
         look = self._look(pair, pair[0])
         jobs = [partial(self._between, layers, alpha, look) for alpha in alphas.tolist()]
-        with _threads() as pool:
-            return np.stack(list(pool.map(_done, jobs)))
+        return np.stack(_all_done(jobs))
 
-    def blend(self, faces: Sequence[MorphFace], weights: NDArray[np.float64]) -> Frames:
-        """One frame for each row of ``weights`` (n, P), which are brought to a sum of 1.
+    def blend(
+        self,
+        faces: Sequence[MorphFace],
+        weights: NDArray[np.float64],
+        *,
+        progress: Progress | None = None,
+    ) -> MorphBlend:
+        """One picture for each row of ``weights`` (n, P), which are brought to a sum of 1.
 
         Raises:
-            ValueError: a weight below 0, or a row of zeros.
+            ValueError: a weight below 0 or not finite, or a row of zeros.
         """
-        if (weights < 0).any() or (weights.sum(axis=1) == 0).any():
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any(axis=1).all()):
             raise ValueError("weights are at least 0, and not all of them 0")
         shares = weights / weights.sum(axis=1, keepdims=True)
         layers = Layers(self.bundle, [face.layer for face in faces], self.mode)
         codes = (shares @ np.stack([face.layer.code for face in faces])).astype(np.float32)
-        look = self._look([face.layer for face in faces], faces[0].layer)
-        each = zip(codes, shares, strict=True)
-        return np.stack([layers.frame(code, own, own, look(own)) for code, own in each])
+        look = self._look(layers.faces, faces[0].layer)
+        jobs = [
+            partial(layers.frame, code, own, own, look(own))
+            for code, own in zip(codes, shares, strict=True)
+        ]
+        return MorphBlend(
+            frames=np.stack(_all_done(jobs, progress)),
+            weights=shares,
+            faces=tuple(face.aligned for face in faces),
+            provenance=self._provenance(),
+        )
+
+    def _provenance(self) -> Provenance:
+        return Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest)
 
     @property
     def _side(self) -> int:
@@ -225,11 +251,18 @@ class Morpher:
         return layers.frame(code, moved, dyed, look(moved))
 
 
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=min(MOST_THREADS, os.cpu_count() or 1))
+def _all_done(jobs: Sequence[Callable[[], T]], progress: Progress | None = None) -> list[T]:
+    """What the jobs come to, done side by side; ``progress`` is told (done, total)."""
+    found: list[T] = []
+    with ThreadPoolExecutor(max_workers=min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for each in pool.map(_done, jobs):
+            found.append(each)
+            if progress:
+                progress(len(found), len(jobs))
+    return found
 
 
-def _done(job: Job) -> NDArray[np.uint8]:
+def _done(job: Callable[[], T]) -> T:
     return job()
 
 
@@ -238,45 +271,6 @@ def alphas(steps: int) -> NDArray[np.float64]:
     if steps < 2:
         raise ValueError(f"a morph has at least its two ends, so steps >= 2 (got {steps})")
     return np.linspace(0, 1, steps)
-
-
-def morph(
-    photo_a: Photo,
-    photo_b: Photo,
-    *,
-    steps: int = STEPS,
-    model: Bundle | Path | str | None = None,
-    mode: Mode = "full",
-    path: Kind = "lerp",
-    ease: Ease = "linear",
-    face: FaceChoice | tuple[FaceChoice, FaceChoice] = "largest",
-    fit: int = 0,
-    compose: Compose = "frame",
-    size: int | None = None,
-    detector: LandmarkDetector | None = None,
-) -> MorphSequence:
-    """Morph the face in ``photo_a`` into that in ``photo_b``.
-
-    ``face`` chooses among several faces (a number, 1 being the largest, or "largest", or "only"),
-    for both photos or for each. The rest is as in `Morpher`.
-
-    Raises:
-        PhotoError: a photo cannot be read or holds no such face.
-        ModelError: there is no model, or it is damaged.
-    """
-    alphas(steps)
-    morpher = Morpher(
-        model, mode, compose, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
-    )
-    choices = face if isinstance(face, tuple) else (face, face)
-    return morpher.sequence(morpher.faces((photo_a, photo_b), choices), steps=steps)
-
-
-def generate_morph_sequence(
-    img1_path: Path | str, img2_path: Path | str, steps: int = STEPS
-) -> list[Image.Image]:
-    """The morph of two photo files as ``steps`` pictures, with the model at hand."""
-    return [Image.fromarray(frame) for frame in morph(img1_path, img2_path, steps=steps).frames]
 
 
 def _check_framing(bundle: Bundle) -> None:

@@ -39,18 +39,27 @@ class Provenance:
     model: str
     model_sha256: str
 
-    def packet(self, alphas: Sequence[float]) -> bytes:
-        """The XMP packet of a file with frames at ``alphas``."""
+    def packet(
+        self, alphas: Sequence[float] = (), *, weights: Sequence[Sequence[float]] = ()
+    ) -> bytes:
+        """The XMP packet of a file with frames at ``alphas``, or of the photos' ``weights``."""
         properties = {
             "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPES[self.mode],
             "xmp:CreatorTool": "facemorph-core",
             "morph:Mode": self.mode,
             "morph:Model": self.model,
             "morph:ModelSHA256": self.model_sha256,
-            "morph:Alpha": " ".join(f"{alpha:.4g}" for alpha in alphas),
         }
+        if alphas:
+            properties["morph:Alpha"] = _numbers(alphas)
+        if weights:
+            properties["morph:Weights"] = ", ".join(map(_numbers, weights))
         listed = "\n   ".join(f"{name}={quoteattr(text)}" for name, text in properties.items())
         return _PACKET.format(namespace=NAMESPACE, properties=listed, note=NOTE).encode()
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>

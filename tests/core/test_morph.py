@@ -21,8 +21,9 @@ from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.export import write_bundle
 from facemorph_core.models import VAE
+from facemorph_core.morphing.calls import morph
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps, visible_difference
-from facemorph_core.morphing.engine import Morpher, MorphFace, alphas, morph
+from facemorph_core.morphing.engine import Morpher, MorphFace, alphas
 from tests.core.faces import GRACE_HOPPER, astronaut
 
 SIZE = 32
@@ -182,10 +183,10 @@ def test_a_boomerang_can_be_repeated(morpher: Morpher, three: list[MorphFace]) -
 def test_a_blend_of_all_weight_on_one_face_is_that_face(
     morpher: Morpher, three: list[MorphFace]
 ) -> None:
-    frames = morpher.blend(three, np.array([[0.0, 3.0, 0.0], [1, 1, 1]]))
+    frames = morpher.blend(three, np.array([[0.0, 3.0, 0.0], [1, 1, 1]])).frames
     np.testing.assert_array_equal(frames[0], three[1].aligned.pixels)
     turned = [three[2], three[0], three[1]]
-    other = morpher.blend(turned, np.array([[2.0, 2, 2]]))
+    other = morpher.blend(turned, np.array([[2.0, 2, 2]])).frames
     assert np.abs(frames[1].astype(int) - other[0]).max() <= 1
 
 
@@ -202,7 +203,7 @@ def test_shape_and_texture_may_follow_curves_of_their_own(
 ) -> None:
     early = Morpher(bundle, size=128, texture_curve="early").sequence(three[:2], steps=3)
     weights = np.array([[0.25, 0.75]])
-    expected = Morpher(bundle, size=128, mode="landmark").blend(three[:2], weights)
+    expected = Morpher(bundle, size=128, mode="landmark").blend(three[:2], weights).frames
     landmark = Morpher(bundle, size=128, mode="landmark", texture_curve="early")
     found = landmark.sequence(three[:2], steps=3).frames[1]
     # all three have the mean shape, so only the texture tells where the morph is

@@ -44,7 +44,7 @@ def test_the_ends_are_the_whole_photos(faces: list[MorphFace], mode: Any) -> Non
 @pytest.mark.parametrize("mode", ["full", "latent", "landmark"])
 def test_outside_the_frame_photos_fade_and_nothing_else(faces: list[MorphFace], mode: Any) -> None:
     """The border of the picture is the plain fade of both photos where they lie by themselves."""
-    found = Morpher(mode=mode, compose="photo").blend(faces, HALF)[0]
+    found = Morpher(mode=mode, compose="photo").blend(faces, HALF).frames[0]
     photo = faces[0].layer.photo
     other = np.asarray(_covered(faces[1].layer, photo.shape[:2]))
     faded = (photo.astype(float) + other) / 2
@@ -64,8 +64,8 @@ def _covered(face: Face, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def test_there_is_no_seam_around_the_frame(morpher: Morpher, faces: list[MorphFace]) -> None:
     """Steps across the frame's edge are no larger than in the plain fade beside it."""
-    found = morpher.blend(faces, HALF)[0].astype(float)
-    plain = Morpher(mode="landmark", compose="photo").blend(faces, HALF)[0].astype(float)
+    found = morpher.blend(faces, HALF).frames[0].astype(float)
+    plain = Morpher(mode="landmark", compose="photo").blend(faces, HALF).frames[0].astype(float)
     canvas = Canvas.of([face.layer for face in faces], found.shape[:2])
     view = canvas.view(HALF[0])
     edge = np.abs(_depth(view)) < 1.0

@@ -18,7 +18,7 @@ from facemorph_core.rundir import read_metrics
 from server.runs import read_state
 from simulations import run
 from simulations.activation import extend_activation, settings
-from simulations.run import APP, simulate, with_absolute_paths
+from simulations.run import APP, flower_environment, simulate, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
 
 TINY = [
@@ -196,3 +196,26 @@ def test_activation_is_extended_once_and_differs_between_checkouts(tmp_path):
         ["bash", "-c", f". {script} && echo $FLWR_HOME"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip() == str(tmp_path / "one" / ".flwr")
+
+
+FORKING = """
+import subprocess, threading, time
+import numpy as np
+
+done, tall, wide = [], np.ones((16384, 107)), np.ones((107, 68))
+def multiply():
+    while True:
+        done.append((tall @ wide).shape)
+threading.Thread(target=multiply, daemon=True).start()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    subprocess.run(["true"], preexec_fn=lambda: None)  # as Ray does: a fork, not a vfork
+before = len(done)
+time.sleep(1)
+raise SystemExit(0 if len(done) > before else "a product never ended")
+"""
+
+
+def test_the_server_computes_on_while_ray_starts(tmp_path: Path) -> None:
+    environment = flower_environment(tmp_path)
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)

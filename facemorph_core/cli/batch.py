@@ -1,0 +1,107 @@
+"""`facemorph-core batch PAIRS.csv`: a morph for every line of a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from facemorph_core.cli.morph_options import (
+    ComposeOption,
+    EaseOption,
+    FitOption,
+    JsonOption,
+    ModelOption,
+    ModeOption,
+    PathOption,
+    ProvenanceOption,
+    ShapeCurveOption,
+    SizeOption,
+    StepsOption,
+    TextureCurveOption,
+)
+from facemorph_core.morphing.choices import FPS, HOLD
+
+Format = Literal["gif", "mp4", "webp", "png"]
+NAMED = 5
+"""Problems that are told one by one."""
+
+
+def command(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="A CSV file with the columns a and b; paths are relative to it."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the morphs; an unfinished one goes on.")
+    ],
+    form: Annotated[
+        Format, typer.Option("--format", help="Of each morph; png is a contact sheet.")
+    ] = "gif",
+    model: ModelOption = None,
+    mode: ModeOption = "full",
+    compose: ComposeOption = "frame",
+    steps: StepsOption = 21,
+    ease: EaseOption = "linear",
+    shape_curve: ShapeCurveOption = "linear",
+    texture_curve: TextureCurveOption = "linear",
+    path: PathOption = "lerp",
+    fit: FitOption = 0,
+    size: SizeOption = None,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")] = FPS,
+    hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
+    provenance: ProvenanceOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Morph every pair of a table.
+
+    A line whose photos cannot be used is told at the end and stops nothing. Called again, only
+    what is missing is made; made.jsonl in the folder says which file comes from which photos.
+
+    Examples:
+      facemorph-core batch pairs.csv --out morphs/
+          morphs/0001-anna-ben.gif and so on
+      facemorph-core batch pairs.csv --format mp4 --compose photo --out films/
+          whole photos as videos
+    """
+    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.cli.progress import progress_bar
+    from facemorph_core.morph_quality.pairs import read_pairs
+    from facemorph_core.morphing.batch import jobs_of, run_batch
+    from facemorph_core.morphing.engine import Morpher
+
+    jobs = jobs_of([(pair.a, pair.b) for pair in read_pairs(pairs)], f".{form}")
+    morpher = Morpher(
+        open_bundle(find_model(model)),
+        mode=mode,
+        compose=compose,
+        size=size,
+        path=path,
+        shape_curve=shape_curve,
+        texture_curve=texture_curve,
+        ease=ease,
+        fit=fit,
+    )
+    saved = {"fps": fps, "hold": hold, "provenance": provenance}
+    with progress_bar("morphs") as progress:
+        outcomes = run_batch(jobs, morpher, out, steps=steps, saved=saved, progress=progress)
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    made = sum(outcome.made_now for outcome in outcomes) - len(failed)
+    if as_json:
+        problems = [{"file": each.job.file, "problem": each.problem} for each in failed]
+        counts = {"pairs": len(outcomes), "made": made}
+        typer.echo(json.dumps(counts | {"failed": problems, "folder": str(out)}))
+    else:
+        there = len(outcomes) - made - len(failed)
+        typer.echo(f"{out}: {made} made, {there} there before, {len(failed)} failed")
+    if failed:
+        from facemorph_core.errors import PairsError
+
+        told = "; ".join(f"{each.job.file}: {each.problem}" for each in failed[:NAMED])
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise PairsError(
+            f"{len(failed)} of {len(outcomes)} pairs could not be morphed: {told}{more}",
+            hint="mend the photos and give the same command again: it makes what is missing",
+        )

@@ -1,0 +1,86 @@
+"""`facemorph-core grid A B C D`: the faces between four, in one picture."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facemorph_core.cli.morph_options import (
+    FaceOption,
+    FitOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    ModeOption,
+    ProvenanceOption,
+    check_photos,
+    face_choices,
+    model_facts,
+)
+
+CORNERS = 4
+
+
+def command(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B C D", help="Photos for top left, top right, bottom left, bottom right."
+        ),
+    ],
+    side: Annotated[int, typer.Option(min=2, max=15, help="Pictures in a row and column.")] = 5,
+    model: ModelOption = None,
+    mode: ModeOption = "full",
+    fit: FitOption = 0,
+    face: FaceOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".png, .jpg or .webp. [default: A-B-C-D-grid.png]"),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=16, max=1024, help="Side of one of the pictures, pixels.")
+    ] = 256,
+    provenance: ProvenanceOption = True,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the faces between four people as a grid, on this machine.
+
+    Examples:
+      facemorph-core grid anna.jpg ben.jpg carla.jpg dan.jpg -o four.png
+          25 pictures, the photos in the corners
+    """
+    started = time.monotonic()
+    if len(photos) != CORNERS:
+        raise typer.BadParameter(f"a grid is between four photos (got {len(photos)})")
+    named = "-".join([*(photo.stem for photo in photos), "grid"]) + ".png"
+    output = out or photos[0].with_name(named)
+
+    from facemorph_core.morphing.blend import check_picture, corner_weights
+
+    check_picture(output, force=force)
+    choices = face_choices(face, CORNERS)
+    check_photos(photos)
+
+    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.cli.progress import progress_bar
+    from facemorph_core.morphing.engine import Morpher
+
+    bundle = open_bundle(find_model(model))
+    morpher = Morpher(bundle, mode=mode, size=size, fit=fit)
+    faces = morpher.faces(photos, choices)
+    with progress_bar("pictures") as progress:
+        made = morpher.blend(faces, corner_weights(side), progress=progress)
+    made.save(output, columns=side, force=force, provenance=provenance)
+    if as_json:
+        facts = {"written": [str(output)], "model": model_facts(bundle), "mode": mode}
+        typer.echo(json.dumps(facts | {"side": side, "seconds": time.monotonic() - started}))
+    else:
+        typer.echo(
+            f"{output}: {side * side} pictures between {', '.join(p.name for p in photos)} "
+            f"by the model '{bundle.manifest.name}'"
+        )

@@ -1,0 +1,122 @@
+"""What several commands about morphs are asked in the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facemorph_core.latent.kinds import Kind
+from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
+
+if TYPE_CHECKING:
+    from facemorph_core.alignment.align import FaceChoice
+    from facemorph_core.bundle.read import Bundle
+
+__all__ = [
+    "ComposeOption",
+    "EaseOption",
+    "FaceOption",
+    "FitOption",
+    "ForceOption",
+    "JsonOption",
+    "ModeOption",
+    "ModelOption",
+    "PathOption",
+    "ProvenanceOption",
+    "ShapeCurveOption",
+    "SizeOption",
+    "StepsOption",
+    "TextureCurveOption",
+    "check_photos",
+    "face_choices",
+    "model_facts",
+]
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Bundle, run directory, hub://HOST:PORT/NAME@VERSION, or starter: the one that "
+        "comes with this program. [default: starter]"
+    ),
+]
+ModeOption = Annotated[
+    Mode,
+    typer.Option(
+        help="full: shape, the model's texture and the photos' detail; latent: the model "
+        "alone; landmark: warp and fade, without a model."
+    ),
+]
+ComposeOption = Annotated[
+    Compose, typer.Option(help="The face in its frame, or whole photos with the morph in them.")
+]
+StepsOption = Annotated[
+    int, typer.Option(min=2, help="Frames from a photo to the next, both included.")
+]
+EaseOption = Annotated[
+    Ease, typer.Option(help="Spacing of the frames; perceptual: equal steps to the eye.")
+]
+ShapeCurveOption = Annotated[Curve, typer.Option(help="When features move.")]
+TextureCurveOption = Annotated[Curve, typer.Option(help="When skin and hair change.")]
+PathOption = Annotated[Kind, typer.Option(help="Codes on a straight line or great circle.")]
+FitOption = Annotated[
+    int, typer.Option(min=0, help="Steps that bring codes nearer to their photos, slowly.")
+]
+FaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Which of several faces: a number (1 is the largest), or 'only' to refuse "
+        "several. Give it once for all photos or once for each."
+    ),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        min=16,
+        max=8192,
+        help="Longer side of the pictures, pixels. [default: 256; of whole photos the first "
+        "one's own, at most 2048]",
+    ),
+]
+ProvenanceOption = Annotated[
+    bool,
+    typer.Option(
+        "--provenance/--no-provenance", help="Say in each file that it is synthetic, and how."
+    ),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+
+
+def face_choices(texts: list[str] | None, photos: int) -> list[FaceChoice]:
+    """One for each photo from what was given with --face."""
+    given = texts or []
+    if len(given) not in (0, 1, photos):
+        raise typer.BadParameter(f"give --face once for all photos or once for each of {photos}")
+    choices = [_choice(text) for text in given] or ["largest"]
+    return choices if len(choices) == photos else choices * photos
+
+
+def _choice(text: str) -> FaceChoice:
+    if text == "largest":
+        return "largest"
+    if text == "only":
+        return "only"
+    if not text.isdecimal():
+        raise typer.BadParameter(f"'{text}' is neither a face number, 'largest' nor 'only'")
+    return int(text)
+
+
+def check_photos(photos: list[Path]) -> None:
+    """Refuse what is no file before anything is loaded for it."""
+    from facemorph_core.alignment.photo import load_photo
+
+    for photo in photos:
+        if not photo.is_file():
+            load_photo(photo)  # says what is wrong with it
+
+
+def model_facts(bundle: Bundle) -> dict[str, Any]:
+    """Which model it was, for --json."""
+    return {"name": bundle.manifest.name, "path": str(bundle.path), "sha256": bundle.digest}

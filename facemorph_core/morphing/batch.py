@@ -1,0 +1,106 @@
+"""Every pair of photos morphed, a file each; what is made already is not made again.
+
+A batch is a folder: ``batch.json`` says how it is made, ``made.jsonl`` has a line for each pair
+with its file or the problem with its photos. A pair that failed is tried again the next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from facemorph_core.errors import PhotoError
+from facemorph_core.morphing.engine import STEPS, Morpher, MorphFace
+from facemorph_core.output import held_alone
+from facemorph_core.resume import claim
+from facemorph_core.rundir import append_entry, read_entries
+
+__all__ = ["Job", "Outcome", "jobs_of", "run_batch"]
+
+FORMAT_VERSION = 1
+MADE = "made.jsonl"
+REMEMBERED = 16
+"""Faces that are kept: tables often name a photo many times."""
+LONGEST_STEM = 60
+"""Characters of a photo's name in that of a morph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Two photos, and the name of the file that they become."""
+
+    a: Path
+    b: Path
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job."""
+
+    job: Job
+    problem: str | None
+    """With one of the photos; None for a morph that is there."""
+    made_now: bool
+
+
+def jobs_of(pairs: Sequence[tuple[Path, Path]], suffix: str) -> list[Job]:
+    """A job for each pair; files are named by number and photos, as 0001-anna-ben.gif."""
+    return [
+        Job(a, b, f"{number:04d}-{a.stem[:LONGEST_STEM]}-{b.stem[:LONGEST_STEM]}{suffix}")
+        for number, (a, b) in enumerate(pairs, start=1)
+    ]
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    morpher: Morpher,
+    folder: Path,
+    *,
+    steps: int = STEPS,
+    saved: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Outcome]:
+    """Make what is missing in ``folder``, one after the other.
+
+    ``saved`` goes to `MorphSequence.save`. A folder of morphs that were made otherwise is refused.
+
+    Raises:
+        OutputError: the folder holds something else, is in use, or cannot be written.
+    """
+    settings = {**morpher.settings, **saved, "steps": steps}
+    claim(folder, {"format_version": FORMAT_VERSION, **settings}, what="batch")
+    made = {entry.get("file"): entry for entry in read_entries(folder / MADE)}
+    face = lru_cache(maxsize=REMEMBERED)(morpher.face)
+    outcomes = []
+    with held_alone(folder, other="batch", hint="wait for it, or choose another folder"):
+        for job in jobs:
+            entry = {"a": str(job.a), "b": str(job.b), "file": job.file, "problem": None}
+            missing = made.get(job.file) != entry or not (folder / job.file).exists()
+            if missing:
+                entry["problem"] = _made(job, morpher, face, folder, steps, saved)
+                append_entry(folder / MADE, entry)
+            outcomes.append(Outcome(job, entry["problem"], missing))
+            if progress:
+                progress(len(outcomes), len(jobs))
+    return outcomes
+
+
+def _made(
+    job: Job,
+    morpher: Morpher,
+    face: Callable[[Path], MorphFace],
+    folder: Path,
+    steps: int,
+    saved: Mapping[str, Any],
+) -> str | None:
+    """Write the morph; the problem if there is one with a photo."""
+    try:
+        faces = [face(job.a), face(job.b)]
+    except PhotoError as error:
+        return str(error)
+    morpher.sequence(faces, steps=steps).save(folder / job.file, force=True, **saved)
+    return None

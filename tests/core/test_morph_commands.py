@@ -1,0 +1,297 @@
+"""The commands around `morph`: average, grid, batch, completion, the report of one morph."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import facemorph_core
+from facemorph_core.alignment import align_photo
+from facemorph_core.cli.main import main
+from facemorph_core.morphing.blend import GAP, corner_weights
+from facemorph_core.morphing.engine import Morpher
+from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
+
+PEOPLE = [orl_photo(person, 1) for person in (3, 4, 5, 6)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[Path, Path]:
+    eileen = tmp_path / "eileen.png"
+    Image.fromarray(astronaut()).save(eileen)
+    grace = tmp_path / "grace.jpg"
+    grace.write_bytes(GRACE_HOPPER.read_bytes())
+    return eileen, grace
+
+
+def ran(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    assert isinstance(left.value.code, int)
+    return left.value.code, said.out, said.err
+
+
+def pixels(path: Path) -> NDArray[np.int64]:
+    return np.asarray(Image.open(path), np.int64)
+
+
+# --- average -----------------------------------------------------------------------------------
+
+
+def test_an_average_is_the_middle_of_a_morph(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ran(capsys, "average", *photos, "-o", tmp_path / "m.png", "--json")
+    assert code == 0, err
+    assert json.loads(out)["weights"] == [0.5, 0.5]
+    middle = facemorph_core.morph(*photos, steps=3).frames[1]
+    assert np.abs(pixels(tmp_path / "m.png") - middle).max() <= 1
+
+
+def test_weights_are_shares(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eileen, grace = photos
+    code, out, err = ran(capsys, "average", f"{eileen}=3", grace, "-o", tmp_path / "m.webp")
+    assert code == 0, err
+    assert "75% eileen.png, 25% grace.jpg" in out
+    own = facemorph_core.average([eileen, grace], [6, 2])
+    np.testing.assert_allclose(own.weights, [[0.75, 0.25]])
+    assert np.abs(pixels(tmp_path / "m.webp") - own.frames[0]).mean() < 3  # lossy
+
+
+def test_a_name_with_an_equals_sign_is_a_name(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = photos[0].rename(tmp_path / "a=2")
+    code, out, err = ran(capsys, "average", odd, photos[1], "-o", tmp_path / "m.jpg")
+    assert code == 0, err
+    assert "50% a=2" in out
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf", "much"])
+def test_a_weight_that_means_nothing_is_named(
+    weight: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ran(capsys, "average", f"a.jpg={weight}", "b.jpg", "-o", tmp_path / "m.png")
+    assert (code, out) == (2, "")
+    assert f"the weight '{weight}' is not a number above 0" in err
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_picture_says_what_it_was_made_of(
+    photos: tuple[Path, Path], tmp_path: Path, suffix: str
+) -> None:
+    made = facemorph_core.average(photos, [3, 1])
+    said = tmp_path / f"said.{suffix}"
+    made.save(said)
+    packet = Image.open(said).info["xmp"]
+    text = packet if isinstance(packet, str) else packet.decode()
+    assert 'morph:Weights="0.75 0.25"' in text
+    assert "compositeWithTrainedAlgorithmicMedia" in text
+    silent = tmp_path / f"silent.{suffix}"
+    made.save(silent, provenance=False)
+    assert b"facemorph" not in silent.read_bytes()
+
+
+# --- grid --------------------------------------------------------------------------------------
+
+
+@given(side=st.integers(2, 15))
+def test_a_grid_is_bilinear(side: int) -> None:
+    weights = corner_weights(side).reshape(side, side, 4)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1)
+    np.testing.assert_array_equal(weights[[0, 0, -1, -1], [0, -1, 0, -1]], np.eye(4))
+    np.testing.assert_allclose(np.diff(weights, 2, axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(weights, 2, axis=1), 0, atol=1e-12)
+
+
+def test_the_corners_of_a_grid_are_the_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "g.png"
+    code, said, err = ran(capsys, "grid", *PEOPLE, "--side", 3, "--size", 128, "-o", out)
+    assert code == 0, err
+    assert "9 pictures" in said
+    step = 128 + GAP
+    assert pixels(out).shape == (3 * step - GAP, 3 * step - GAP, 3)
+    detector = Morpher().detector
+    for number, photo in enumerate(PEOPLE):
+        down, across = divmod(number, 2)
+        corner = pixels(out)[2 * step * down :, 2 * step * across :][:128, :128]
+        np.testing.assert_array_equal(corner, align_photo(photo, detector, size=128).pixels)
+
+
+def test_a_grid_is_between_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = ran(capsys, "grid", *PEOPLE[:3], "-o", tmp_path / "g.png")
+    assert code == 2
+    assert "between four photos (got 3)" in err
+
+
+# --- batch -------------------------------------------------------------------------------------
+
+
+def table(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(["a,b", *lines]) + "\n")
+    return path
+
+
+def batch(capsys: pytest.CaptureFixture[str], pairs: Path, *flags: object) -> tuple[int, Any, str]:
+    out = pairs.parent / "out"
+    code, said, err = ran(capsys, "batch", pairs, "-o", out, "--steps", 3, "--json", *flags)
+    return code, json.loads(said) if said else None, err
+
+
+def test_a_batch_makes_a_file_for_every_pair_and_only_once(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = table(tmp_path, "eileen.png,grace.jpg", "grace.jpg,eileen.png")
+    code, report, err = batch(capsys, pairs, "--format", "webp")
+    assert code == 0, err
+    assert (report["pairs"], report["made"], report["failed"]) == (2, 2, [])
+    out = tmp_path / "out"
+    names = ["0001-eileen-grace.webp", "0002-grace-eileen.webp"]
+    assert sorted(path.name for path in out.glob("*.webp")) == names
+    first = (out / names[0]).read_bytes()
+    alone = facemorph_core.morph(*photos, steps=3).save(tmp_path / "alone.webp")[0]
+    assert first == alone.read_bytes()
+
+    (out / names[1]).unlink()  # as if the process had been killed before it
+    with (out / "made.jsonl").open("a") as log:
+        log.write('{"a": "tor')
+    code, report, _ = batch(capsys, pairs, "--format", "webp")
+    assert (code, report["made"]) == (0, 1)
+    assert (out / names[0]).read_bytes() == first
+
+
+def test_a_line_that_changed_is_made_again(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch(capsys, table(tmp_path, "eileen.png,grace.jpg"))
+    before = (tmp_path / "out" / "0001-eileen-grace.gif").read_bytes()
+    (tmp_path / "other").mkdir()
+    Image.open(PEOPLE[0]).save(tmp_path / "other" / "grace.jpg")
+    _, report, _ = batch(capsys, table(tmp_path, "eileen.png,other/grace.jpg"))
+    assert report["made"] == 1
+    assert (tmp_path / "out" / "0001-eileen-grace.gif").read_bytes() != before
+
+
+def test_a_photo_without_a_face_stops_nothing(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "black.png")
+    pairs = table(tmp_path, "eileen.png,black.png", "eileen.png,grace.jpg")
+    code, report, err = batch(capsys, pairs)
+    assert code == 14
+    assert report["made"] == 1
+    assert [each["file"] for each in report["failed"]] == ["0001-eileen-black.gif"]
+    assert "1 of 2 pairs could not be morphed" in err
+    Image.open(PEOPLE[0]).save(tmp_path / "black.png")  # mended
+    code, report, err = batch(capsys, pairs)
+    assert (code, report["made"], err) == (0, 1, "")
+
+
+def test_a_batch_of_other_settings_is_refused(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = table(tmp_path, "eileen.png,grace.jpg")
+    batch(capsys, pairs)
+    code, _, err = batch(capsys, pairs, "--mode", "landmark")
+    assert code == 12
+    assert "holds another batch: mode differ" in err
+    (tmp_path / "out" / "batch.json").write_text("{")
+    code, _, err = batch(capsys, pairs)
+    assert code == 12
+    assert "cannot be read" in err
+
+
+# --- what people see ---------------------------------------------------------------------------
+
+
+def test_a_morph_comes_with_a_report_of_all_modes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "how-good.html"
+    made = tmp_path / "m.gif"
+    words = ("morph", *PEOPLE[:2], "--steps", 3, "-o", made, "--report", page)
+    code, _, err = ran(capsys, *words)
+    assert code == 0, err
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg") == 3
+    assert f"{PEOPLE[0].name} to {PEOPLE[1].name}" in text
+    assert "landmark error" in text
+    code, _, err = ran(capsys, *words, "--force")
+    assert code == 0, err
+    made.unlink()
+    code, _, err = ran(capsys, *words)
+    assert code == 12
+    assert "how-good.html exists already" in err
+    assert not made.exists()
+
+
+PROGRAM = [sys.executable, "-c", "from facemorph_core.cli.main import main; main()"]
+
+
+def completions(*words: str) -> list[str]:
+    """What Tab offers after these words."""
+    asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    environment = os.environ | asked | {"_FACEMORPH_CORE_COMPLETE": "bash_complete"}
+    found = subprocess.run(
+        PROGRAM, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    return [line.partition(",")[2] for line in found.stdout.splitlines()]
+
+
+def test_tab_completes_commands_options_and_values() -> None:
+    assert completions("facemorph-core", "mor") == ["morph"]
+    assert "--shape-curve" in completions("facemorph-core", "morph", "--sh")
+    assert completions("facemorph-core", "morph", "--mode", "la") == ["latent", "landmark"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ran(capsys, "completion", shell)
+    assert (code, err) == (0, "")
+    assert "_FACEMORPH_CORE_COMPLETE=" in out
+
+
+def test_long_work_shows_a_bar_on_a_terminal_and_quick_work_does_not() -> None:
+    for seconds, shown in ((0.0, False), (0.4, True)):
+        script = (
+            "import time\n"
+            "from facemorph_core.cli.progress import progress_bar\n"
+            "with progress_bar('frames') as told:\n"
+            "    for done in range(4):\n"
+            f"        time.sleep({seconds}); told(done + 1, 4)\n"
+        )
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen([sys.executable, "-c", script], stderr=theirs)
+        assert process.wait(timeout=60) == 0
+        os.close(theirs)
+        said = b""
+        while chunk := _read(ours):
+            said += chunk
+        os.close(ours)
+        assert (b"frames" in said and b"4/4" in said) is shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so when the other end is closed
+        return b""
