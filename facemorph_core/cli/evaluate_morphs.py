@@ -58,7 +58,8 @@ def command(
     from facemorph_core.morph_quality.study import run_study
     from facemorph_core.morph_quality.summary import summarised
     from facemorph_core.morphing.engine import Morpher
-    from facemorph_core.report.morph_report import film_strips, write_morph_report
+    from facemorph_core.report.film_strips import film_strips
+    from facemorph_core.report.morph_report import write_morph_report
     from facemorph_core.rundir import write_atomic
 
     morpher = Morpher(open_bundle(find_model(model)), size=128, fit=fit)
@@ -67,7 +68,8 @@ def command(
         judges = judges_here()
         study = run_study(found, morpher, chosen, judges, out, about=about, progress=progress)
     summary = summarised(study)
-    shown = film_strips(found, morpher, chosen, _spread(len(found), strips))
+    looked_at = (found.case(n, morpher).faces for n in _spread(len(found), strips))
+    shown = film_strips(looked_at, morpher, chosen)
     write_morph_report(out / REPORT, study, summary, shown, title="How good are the morphs?")
     scores = _scores(study, summary)
     write_atomic(out / SCORES, json.dumps(scores, indent=1).encode())

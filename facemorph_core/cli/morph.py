@@ -28,10 +28,13 @@ from facemorph_core.cli.morph_options import (
     face_choices,
     model_facts,
 )
-from facemorph_core.morphing.choices import FPS, HOLD, Mode
+from facemorph_core.morphing.choices import FPS, HOLD, PLAYED_SIZE, Mode
 
 if TYPE_CHECKING:
-    from facemorph_core.morphing.engine import Morpher, MorphFace
+    from facemorph_core.morphing.engine import Morpher
+    from facemorph_core.morphing.layers import Face
+
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def command(
@@ -67,6 +70,10 @@ def command(
         Path | None,
         typer.Option(help="Also a page (.html) that says how good the morph is, in all modes."),
     ] = None,
+    strip: Annotated[
+        Path | None,
+        typer.Option(help="Also a picture (.png, .jpg, .webp) of film strips in all modes."),
+    ] = None,
     provenance: ProvenanceOption = True,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -88,6 +95,7 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
+    from facemorph_core.morphing.blend import check_picture
     from facemorph_core.morphing.media import check_output
     from facemorph_core.output import check_writable
 
@@ -96,6 +104,8 @@ def command(
         check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
     if report is not None:
         check_writable(report, force=force)
+    if strip is not None:
+        check_picture(strip, force=force)
     choices = face_choices(face, len(photos))
     check_photos(photos)
 
@@ -124,10 +134,12 @@ def command(
         sequence.save(each, fps=fps, hold=hold, force=force, provenance=provenance)
         for each in outputs
     ]
+    stops = [*range(len(faces)), *([0] if loop else [])]
+    layers = [faces[stop].layer for stop in stops]
     if report is not None:
-        stops = [*range(len(faces)), *([0] if loop else [])]
-        names = [photos[stop].name for stop in stops]
-        _write_report(report, morpher, [faces[stop] for stop in stops], names)
+        _write_page(report, morpher, layers, [photos[stop].name for stop in stops])
+    if strip is not None:
+        _write_strips(strip, morpher, layers, force=force, provenance=provenance)
     if as_json:
         facts = {
             "written": [str(file) for files in written for file in files],
@@ -149,8 +161,25 @@ def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
     return 2 * there - 2 if boomerang else there
 
 
-def _write_report(page: Path, morpher: Morpher, faces: list[MorphFace], names: list[str]) -> None:
-    """On each transition from a face to the next, in all modes."""
+def _write_strips(
+    out: Path, morpher: Morpher, faces: list[Face], *, force: bool, provenance: bool
+) -> None:
+    """A picture of each transition in all modes."""
+    from itertools import pairwise
+
+    from facemorph_core.morphing.encoders import write_picture
+    from facemorph_core.output import written_whole
+    from facemorph_core.report.film_strips import draw_strips, film_strips
+
+    strips = film_strips(pairwise(faces), morpher, MODES, size=morpher.size or PLAYED_SIZE)
+    note = morpher.provenance.packet() if provenance else None
+    with written_whole(out, force=force) as temporary:
+        write_picture(draw_strips(strips), temporary, note)
+
+
+def _write_page(page: Path, morpher: Morpher, faces: list[Face], names: list[str]) -> None:
+    """Figures, curves and film strips of each transition in all modes."""
+    from itertools import pairwise
     from tempfile import TemporaryDirectory
 
     from facemorph_core.cli.progress import progress_bar
@@ -158,14 +187,13 @@ def _write_report(page: Path, morpher: Morpher, faces: list[MorphFace], names: l
     from facemorph_core.morph_quality.pairs import ChainPairs
     from facemorph_core.morph_quality.study import run_study
     from facemorph_core.morph_quality.summary import summarised
-    from facemorph_core.report.morph_report import film_strips, write_morph_report
+    from facemorph_core.report.film_strips import film_strips
+    from facemorph_core.report.morph_report import write_morph_report
 
-    pairs = ChainPairs([face.layer for face in faces], names)
-    modes, about = get_args(Mode), " to ".join(names)
+    pairs, about = ChainPairs(faces, names), " to ".join(names)
     with TemporaryDirectory() as folder, progress_bar("judged") as progress:
+        where = Path(folder)
         judges = judges_here()
-        study = run_study(
-            pairs, morpher, modes, judges, Path(folder), about=about, progress=progress
-        )
-        strips = film_strips(pairs, morpher, modes, range(len(pairs)))
+        study = run_study(pairs, morpher, MODES, judges, where, about=about, progress=progress)
+    strips = film_strips(pairwise(faces), morpher, MODES)
     write_morph_report(page, study, summarised(study), strips, title="How good is the morph?")

@@ -12,7 +12,7 @@ from PIL import Image
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.choices import PICTURE_SUFFIXES
-from facemorph_core.morphing.encoders import PICTURE_ENCODERS
+from facemorph_core.morphing.encoders import write_picture
 from facemorph_core.morphing.provenance import Provenance
 from facemorph_core.output import check_writable, written_whole
 
@@ -57,8 +57,7 @@ class MorphBlend:
         check_picture(path, force=force)
         note = self.provenance.packet(weights=self.weights.tolist()) if provenance else None
         with written_whole(path, force=force) as temporary:
-            picture = Image.fromarray(self.picture(columns))
-            PICTURE_ENCODERS[path.suffix.lower()](picture, temporary, note)
+            write_picture(Image.fromarray(self.picture(columns)), temporary, note)
         return path
 
 

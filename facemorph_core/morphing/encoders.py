@@ -24,7 +24,7 @@ from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.provenance import NOTE
 
-__all__ = ["ENCODERS", "PICTURE_ENCODERS", "resized", "write_png"]
+__all__ = ["ENCODERS", "resized", "write_picture", "write_png"]
 
 Frames = NDArray[np.uint8]
 
@@ -91,17 +91,6 @@ def write_png(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
     path.write_bytes(_encoded(picture, "PNG", pnginfo=note))
 
 
-def write_jpeg(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
-    """One picture at quality 95, on white where it is transparent."""
-    opaque = Image.fromarray(on_white(np.asarray(picture)))
-    path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(xmp)))
-
-
-def write_still_webp(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
-    """One picture at quality 95."""
-    path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(xmp)))
-
-
 ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None]] = {
     ".gif": write_gif,
     ".mp4": write_mp4,
@@ -109,13 +98,17 @@ ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None
 }
 """By suffix: files that play."""
 
-PICTURE_ENCODERS: dict[str, Callable[[Image.Image, Path, bytes | None], None]] = {
-    ".png": write_png,
-    ".jpg": write_jpeg,
-    ".jpeg": write_jpeg,
-    ".webp": write_still_webp,
-}
-"""By suffix: single pictures."""
+
+def write_picture(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
+    """One picture by its suffix: PNG to the last bit, JPEG and WebP at quality 95."""
+    match path.suffix.lower():
+        case ".png":
+            write_png(picture, path, xmp)
+        case ".webp":
+            path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(xmp)))
+        case _:
+            opaque = Image.fromarray(on_white(np.asarray(picture)))
+            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(xmp)))
 
 
 def resized(frames: Frames, size: int | None) -> Frames:

@@ -177,7 +177,7 @@ class Morpher:
             frames=np.stack(_all_done(jobs, progress)),
             alphas=np.concatenate(positions),
             faces=tuple(face.aligned for face in faces),
-            provenance=self._provenance(),
+            provenance=self.provenance,
         )
 
     def frames(self, pair: Sequence[Face], alphas: NDArray[np.float64]) -> Frames:
@@ -213,10 +213,12 @@ class Morpher:
             frames=np.stack(_all_done(jobs, progress)),
             weights=shares,
             faces=tuple(face.aligned for face in faces),
-            provenance=self._provenance(),
+            provenance=self.provenance,
         )
 
-    def _provenance(self) -> Provenance:
+    @property
+    def provenance(self) -> Provenance:
+        """What its frames say of themselves."""
         return Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest)
 
     @property

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.metrics.bootstrap import Interval
-from facemorph_core.morph_quality.pairs import Pairs
 from facemorph_core.morph_quality.study import CURVE, Study
 from facemorph_core.morph_quality.summary import MEASURES, PEER, Summary
-from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.engine import Morpher, alphas
 from facemorph_core.report.chart import Line, line_chart
+from facemorph_core.report.film_strips import Strip, film_strip
 from facemorph_core.rundir import write_atomic
 
-__all__ = ["Strip", "cells", "column_names", "film_strip", "film_strips", "write_morph_report"]
+__all__ = ["cells", "column_names", "write_morph_report"]
 
-GAP = 2
-SHOWN = 9
-"""Frames of a strip."""
 READING = (
     "Middle frames are those at alpha 0.5, all at 128 pixels. In brackets: 95 % of resamples in "
     "which people, not pairs, are drawn."
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Strip:
-    """One pair in every mode: mode -> its frames (n, h, w, 3), side by side."""
-
-    frames: dict[str, NDArray[np.uint8]]
 
 
 def write_morph_report(
@@ -135,26 +121,6 @@ def _charts(study: Study) -> list[str]:
             lines.append(Line(mode, list(zip(middles.tolist(), steps.tolist(), strict=True))))
         charts.append(line_chart("LPIPS from frame to frame", lines, x_label="alpha"))
     return charts
-
-
-def film_strips(
-    pairs: Pairs, morpher: Morpher, modes: Sequence[Mode], numbers: Iterable[int]
-) -> list[Strip]:
-    """Of the pairs with these numbers, at 128 pixels."""
-    own = {m: replace(morpher, model=morpher.bundle, mode=m, size=FRAME_SIZE) for m in modes}
-    places = alphas(SHOWN)
-    found = []
-    for number in numbers:
-        faces = pairs.case(number, morpher).faces
-        found.append(Strip({mode: each.frames(faces, places) for mode, each in own.items()}))
-    return found
-
-
-def film_strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frames (n, h, w, 3) side by side on white."""
-    gap = np.full((frames.shape[1], GAP, 3), 255, np.uint8)
-    parts = [part for frame in frames for part in (frame, gap)]
-    return np.concatenate(parts[:-1], axis=1)
 
 
 def _inline(frames: NDArray[np.uint8]) -> str:

@@ -244,6 +244,23 @@ def test_a_morph_comes_with_a_report_of_all_modes(
     assert not made.exists()
 
 
+def test_a_film_strip_shows_all_modes_with_the_photos_at_their_ends(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, strip = tmp_path / "m.gif", tmp_path / "s.png"
+    sizes = ("--steps", 3, "--size", 64)
+    code, _, err = ran(capsys, "morph", *photos, *sizes, "-o", made, "--strip", strip)
+    assert code == 0, err
+    shown = pixels(strip)
+    assert shown.shape[0] == 3 * 64 + 2 * 2
+    margin = shown.shape[1] - 9 * 64 - 8 * 2
+    first = align_photo(photos[0], Morpher().detector, size=64).pixels
+    for mode, top in {"full": 0, "latent": 66, "landmark": 132}.items():
+        away = np.abs(shown[top : top + 64, margin : margin + 64] - first).max()
+        assert bool(away == 0) is (mode != "latent")
+        assert shown[top : top + 64, :margin].min() < 128  # its name
+
+
 PROGRAM = [sys.executable, "-c", "from facemorph_core.cli.main import main; main()"]
 
 

@@ -25,7 +25,8 @@ from facemorph_core.morph_quality.pairs import FilePair, FilePairs, ShardPairs, 
 from facemorph_core.morph_quality.study import PARENTS, Study, measured, run_study
 from facemorph_core.morph_quality.summary import Resamples, summarised
 from facemorph_core.morphing.engine import Morpher
-from facemorph_core.report.morph_report import Strip, write_morph_report
+from facemorph_core.report.film_strips import Strip
+from facemorph_core.report.morph_report import write_morph_report
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo, small_shard
 
 MODES = ("full", "latent", "landmark")
