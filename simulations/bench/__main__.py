@@ -204,6 +204,50 @@ def federation(
 
 
 @app.command()
+def morphs(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[A B]",
+            exists=True,
+            dir_okay=False,
+            help="Two photos. [default: two portraits in the public domain, a megapixel each]",
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Of each program.")] = 5,
+    facemorph: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PYTHON",
+            exists=True,
+            dir_okay=False,
+            help="Of an environment with PyPI's facemorph, which then takes part.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """A morph from a cold start: seconds and memory of whole processes, ours and others'.
+
+    Two photos become a file of 21 frames of 256 pixels: by facemorph-core, by the plain OpenCV
+    program that tutorials teach, and by PyPI's facemorph where it is installed. They take turns.
+
+    Examples:
+        python -m simulations.bench morphs
+        python -m simulations.bench morphs anna.jpg ben.jpg --facemorph peer/bin/python
+    """
+    if photos and len(photos) != 2:
+        raise typer.BadParameter("a morph is measured on two photos", param_hint="A B")
+    from rich.console import Console
+
+    from simulations.bench.morphs.report import to_json, to_markdown
+    from simulations.bench.morphs.run import run_morphs
+
+    watch = Console(stderr=True).print
+    report = run_morphs(photos or [], facemorph=facemorph, runs=runs, watch=watch)
+    typer.echo(json.dumps(to_json(report), indent=1) if as_json else to_markdown(report), nl=False)
+
+
+@app.command()
 def learning(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, each with its curve.")],
     picture: Annotated[

@@ -11,20 +11,23 @@ import psutil
 
 __all__ = ["peaks", "program_of"]
 
-_EVERY = 0.2
 MIB = 2**20
 
 
 @contextmanager
-def peaks(label: Callable[[Sequence[str]], str]) -> Iterator[dict[str, float]]:
+def peaks(
+    label: Callable[[Sequence[str]], str], *, every: float = 0.2
+) -> Iterator[dict[str, float]]:
     """MiB of resident memory that this process' descendants take at most, by ``label``.
 
-    ``label`` names a process by its command line; the empty name leaves it out. The figures
-    are complete when the block ends. Pages that processes share count in each.
+    ``label`` names a process by its command line; the empty name leaves it out. They are
+    looked at ``every`` few seconds; the figures are complete when the block ends. Pages that
+    processes share count in each.
     """
     highest: dict[str, float] = {}
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(label, highest, ended), daemon=True)
+    arguments = (label, highest, ended, every)
+    watcher = threading.Thread(target=_watch, args=arguments, daemon=True)
     watcher.start()
     try:
         yield highest
@@ -42,10 +45,13 @@ def program_of(line: Sequence[str]) -> str:
 
 
 def _watch(
-    label: Callable[[Sequence[str]], str], highest: dict[str, float], ended: threading.Event
+    label: Callable[[Sequence[str]], str],
+    highest: dict[str, float],
+    ended: threading.Event,
+    every: float,
 ) -> None:
     me = psutil.Process()
-    while not ended.wait(_EVERY):
+    while not ended.wait(every):
         now: defaultdict[str, float] = defaultdict(float)
         for process in me.children(recursive=True):
             try:

@@ -1,0 +1,1 @@
+"""What a morph costs from a cold start, beside what others publish."""
