@@ -14,7 +14,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,7 @@ def export_half(model: Autoencoder, half: Half, *, precision: Precision) -> byte
             stored = value.astype(precision)
         graph.graph.initializer.append(onnx.numpy_helper.from_array(stored, name))
     if precision == "float16":
-        _cast_weights(graph.graph)
+        cast_weights(graph.graph, weights.keys())
     onnx.checker.check_model(graph)
     return graph.SerializeToString()
 
@@ -108,9 +108,8 @@ def _state_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
         dim.dim_value = size
 
 
-def _cast_weights(graph: onnx.GraphProto) -> None:
-    """Let every use of a weight read its float32 cast."""
-    names = {tensor.name for tensor in graph.initializer}
+def cast_weights(graph: onnx.GraphProto, names: Set[str]) -> None:
+    """Let every use of the weights ``names`` read their float32 casts."""
     used = {name for node in graph.node for name in node.input if name in names}
     for node in graph.node:
         for index, name in enumerate(node.input):

@@ -27,7 +27,6 @@ from facemorph_core.morph_quality.judges import Judges
 from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.curves import equal_steps
 from facemorph_core.morphing.engine import STEPS, Morpher, alphas
 from facemorph_core.output import reported_output
 from facemorph_core.resume import claim
@@ -112,7 +111,7 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
         "landmarks": _error_of_found(middle, points, judges.detector),
     }
     if judges.steps is not None:
-        eased = equal_steps(alphas(STEPS), frames, STEPS)
+        eased = replace(morpher, model=morpher.bundle, ease="perceptual").positions(case.faces)
         found["steps"] = judges.steps(frames)
         found["uneven"] = unevenness(found["steps"])
         found["uneven_eased"] = unevenness(judges.steps(morpher.frames(case.faces, eased)))

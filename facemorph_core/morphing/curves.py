@@ -11,15 +11,13 @@ Convention: a curve maps alpha in [0, 1] to [0, 1], keeps both ends and never go
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.morphing.choices import Curve
 
-__all__ = ["CURVES", "bent", "equal_steps", "visible_difference"]
+__all__ = ["CURVES", "bent", "equal_steps"]
 
 Alphas = NDArray[np.float64]
 
@@ -30,10 +28,10 @@ CURVES: dict[Curve, Callable[[Alphas], Alphas]] = {
     "late": lambda alpha: alpha * alpha,
 }
 
-SEEN_SIDE = 64
-"""Pixels a side at which two frames are compared."""
-_SCALES = 3
-_LEAST_CONTRAST = 8.0  # levels of 255
+PROBES = 21
+"""Frames that are looked at for steps of equal size."""
+PASSES = 2
+"""How often they are spaced anew."""
 
 
 def bent(alphas: Alphas, curve: Curve) -> Alphas:
@@ -41,44 +39,17 @@ def bent(alphas: Alphas, curve: Curve) -> Alphas:
     return np.asarray(CURVES[curve](alphas), np.float64)
 
 
-def equal_steps(alphas: Alphas, frames: NDArray[np.uint8], count: int) -> Alphas:
-    """``count`` alphas between which the frames change by equal amounts to the eye.
+def equal_steps(changes: Callable[[Alphas], NDArray[np.float64]], count: int) -> Alphas:
+    """``count`` alphas from 0 to 1 between which frames change by equal amounts to the eye.
 
-    ``frames`` (n, S, S, 3) were made at ``alphas`` (n,); between them the change is taken as even.
+    ``changes`` says for alphas (n,) how much the frame at each differs from that at the one before,
+    (n - 1,), as a squared distance: twice as far along is four times as much.
     """
-    steps = [visible_difference(*pair) for pair in pairwise(frames)]
-    way = np.concatenate([[0.0], np.cumsum(steps)])
-    if way[-1] == 0:  # one picture throughout
-        return np.linspace(alphas[0], alphas[-1], count)
-    found = np.interp(np.linspace(0, way[-1], count), way, alphas)
-    found[[0, -1]] = alphas[[0, -1]]
-    return np.asarray(found, np.float64)
-
-
-def visible_difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    r"""How different two pictures look: a light stand-in for LPIPS, without a network.
-
-    Edges and blobs of three sizes (differences of Gaussians), each divided by the contrast around
-    it in both pictures, so that a change where nothing else is weighs more than one in texture.
-    """
-    total = 0.0
-    first, second = (_shrunk(picture) for picture in (one, other))
-    for _ in range(_SCALES):
-        one_band, other_band = first - _blurred(first), second - _blurred(second)
-        contrast = np.sqrt(_blurred(one_band**2 + other_band**2)) + _LEAST_CONTRAST
-        total += float((((one_band - other_band) / contrast) ** 2).mean())
-        first, second = _halved(first), _halved(second)
-    return float(np.sqrt(total / _SCALES))
-
-
-def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    side = (SEEN_SIDE, SEEN_SIDE)
-    return np.asarray(cv2.resize(picture, side, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _blurred(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.5), np.float32)
-
-
-def _halved(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.pyrDown(picture), np.float32)
+    even = found = np.linspace(0, 1, PROBES)
+    for _ in range(PASSES):
+        way = np.concatenate([[0.0], np.cumsum(np.sqrt(changes(found)))])
+        if way[-1] == 0:  # one picture throughout
+            break
+        found = np.interp(even * way[-1], way, found)
+        found[[0, -1]] = 0, 1
+    return np.interp(np.linspace(0, 1, count), even, found)

@@ -39,6 +39,7 @@ from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, 
 from facemorph_core.morphing.curves import bent, equal_steps
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.provenance import Provenance
+from facemorph_core.morphing.seen import visible_steps
 from facemorph_core.morphing.sequence import MorphSequence
 from facemorph_core.morphing.view import View
 
@@ -180,6 +181,10 @@ class Morpher:
             provenance=self.provenance,
         )
 
+    def positions(self, pair: Sequence[Face], steps: int = STEPS) -> NDArray[np.float64]:
+        """The alphas (steps,) of a morph between two faces, as `ease` spaces them."""
+        return self._spaced(Layers(self.bundle, pair, self.mode), steps)
+
     def frames(self, pair: Sequence[Face], alphas: NDArray[np.float64]) -> Frames:
         """The pictures between two faces at any ``alphas`` (n,)."""
         layers = Layers(self.bundle, pair, self.mode)
@@ -235,9 +240,13 @@ class Morpher:
     def _spaced(self, layers: Layers, steps: int) -> NDArray[np.float64]:
         if self.ease != "perceptual":
             return bent(alphas(steps), self.ease)
-        probes, view = alphas(STEPS), View.of_frame(FRAME_SIZE)
-        seen = [self._between(layers, alpha, lambda weights: view) for alpha in probes]
-        return equal_steps(probes, np.stack(seen), steps)
+        view = View.of_frame(FRAME_SIZE)
+
+        def changes(places: NDArray[np.float64]) -> NDArray[np.float64]:
+            jobs = [partial(self._between, layers, alpha, lambda _: view) for alpha in places]
+            return visible_steps(np.stack([on_white(frame) for frame in _all_done(jobs)]))
+
+        return equal_steps(changes, steps)
 
     def _between(self, layers: Layers, alpha: float, look: Look) -> NDArray[np.uint8]:
         """The picture (h, w, C) of two faces at ``alpha``."""

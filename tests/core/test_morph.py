@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 import facemorph_core
 from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
 from facemorph_core.bundle import Bundle, find_model, open_bundle
-from facemorph_core.errors import ModelError
+from facemorph_core.deep_metrics.lpips import load_lpips, to_signed
+from facemorph_core.errors import ModelError, WeightsUnavailable
 from facemorph_core.export import write_bundle
 from facemorph_core.models import VAE
 from facemorph_core.morphing.calls import morph
-from facemorph_core.morphing.curves import CURVES, bent, equal_steps, visible_difference
+from facemorph_core.morphing.curves import CURVES, bent, equal_steps
 from facemorph_core.morphing.engine import Morpher, MorphFace, alphas
+from facemorph_core.morphing.seen import visible_steps
+from simulations.step_judge import StepJudge
 from tests.core.faces import GRACE_HOPPER, astronaut
 
 SIZE = 32
@@ -211,16 +215,57 @@ def test_shape_and_texture_may_follow_curves_of_their_own(
     np.testing.assert_array_equal(early.frames[[0, 2]], [f.aligned.pixels for f in three[:2]])
 
 
-def test_perceptual_steps_look_more_equal_than_even_ones(bundle: Bundle) -> None:
-    faces = [Morpher(bundle, size=128).face(photo) for photo in (GRACE_HOPPER, astronaut())]
-
+@pytest.mark.parametrize("mode", ["full", "landmark"])
+def test_perceptual_steps_look_more_equal_than_even_ones(mode: Any) -> None:
     def unevenness(ease: Any) -> float:
-        frames = Morpher(bundle, size=128, texture_curve="late", ease=ease)
-        shown = frames.sequence(faces, steps=9).frames
-        steps = [visible_difference(*pair) for pair in pairwise(shown)]
+        morpher = Morpher(size=128, mode=mode, texture_curve="late", ease=ease)
+        shown = morpher.sequence(morpher.faces([GRACE_HOPPER, astronaut()])).frames
+        steps = visible_steps(shown)
         return float(np.std(steps) / np.mean(steps))
 
-    assert unevenness("perceptual") < 0.5 * unevenness("linear")
+    assert unevenness("perceptual") < 0.2
+    assert unevenness("linear") > 0.4
+
+
+@given(bend=st.floats(0.6, 2), count=st.integers(2, 30))
+def test_equal_steps_undo_any_bend(bend: float, count: int) -> None:
+    """Where a frame is as far as alpha ** bend, equal steps are those of its inverse."""
+
+    def changes(places: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.diff(places**bend) ** 2
+
+    found = equal_steps(changes, count)
+    assert found[0] == 0
+    assert found[-1] == 1
+    assert (np.diff(found) > 0).all()
+    np.testing.assert_allclose(found**bend, np.linspace(0, 1, count), atol=0.03)
+
+
+def seen_frames() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    frames[3] = frames[2]
+    return frames
+
+
+def test_visible_steps_are_distances() -> None:
+    found = visible_steps(seen_frames())
+    assert (found[[0, 1, 3]] > 0.01).all()
+    assert found[2] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(
+        visible_steps(seen_frames()[::-1]), found[::-1], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.weights
+def test_visible_steps_are_the_first_part_of_lpips() -> None:
+    try:
+        judge = StepJudge(load_lpips())
+    except WeightsUnavailable as error:
+        pytest.skip(f"{error}; {error.hint}")
+    with torch.no_grad():
+        expected = judge(to_signed(seen_frames(), peak=255.0)).numpy()
+    np.testing.assert_allclose(visible_steps(seen_frames()), expected, rtol=0.01, atol=1e-6)
 
 
 @pytest.mark.parametrize("curve", sorted(CURVES))
@@ -232,8 +277,8 @@ def test_curves_keep_the_ends_and_never_go_back(curve: Any) -> None:
 
 
 def test_equal_steps_of_a_still_picture_are_even() -> None:
-    still = np.full((5, 64, 64, 3), 90, np.uint8)
-    np.testing.assert_allclose(equal_steps(alphas(5), still, 4), [0, 1 / 3, 2 / 3, 1])
+    still = equal_steps(lambda places: np.zeros(len(places) - 1), 4)
+    np.testing.assert_allclose(still, [0, 1 / 3, 2 / 3, 1])
 
 
 def test_a_model_that_frames_faces_otherwise_is_refused(bundle: Bundle) -> None:
