@@ -104,7 +104,7 @@ class RunDirectory:
         run = cls(path, config, state)
         for folder in ("checkpoints", "samples"):
             (path / folder).mkdir(exist_ok=True)
-        keep_metrics(path, up_to=state.round)
+        keep_metrics(path, up_to=state.round or -1)  # the figures before round 1 are taken again
         run._save_state()
         return run
 

@@ -46,6 +46,14 @@ def test_figures_without_a_checkpoint_are_forgotten(tmp_path):
     assert [entry["round"] for entry in read_metrics(tmp_path / "run")] == [1, 2]
 
 
+def test_figures_before_the_first_round_come_once(tmp_path):
+    for _ in range(2):  # killed in the first round, and started again
+        with RunDirectory.held(tmp_path / "run", CONFIG) as run:
+            run.record({"round": 0})
+    advance(tmp_path / "run", rounds=1)
+    assert [entry["round"] for entry in read_metrics(tmp_path / "run")] == [0, 1]
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     advance(tmp_path / "run", rounds=4)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
