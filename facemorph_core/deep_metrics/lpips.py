@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from facemorph_core import weights
 from facemorph_core.lpips_heads import load_heads, stage_distance
 
-__all__ = ["LPIPS", "load_lpips", "lpips"]
+__all__ = ["LPIPS", "load_lpips", "lpips", "lpips_steps"]
 
 LAYERS = (0, 3, 6, 8, 10)  # the convolutions of torchvision's AlexNet.features
 EPSILON = 1e-10  # of a feature vector's length, as the authors have it
@@ -54,10 +54,13 @@ class LPIPS(nn.Module):
         self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, " b"]:
         """One distance per pair."""
-        stages = zip(self.stages(reference), self.stages(other), strict=True)
+        return self.distance(self.stages(reference), self.stages(other))
+
+    def distance(self, reference: Sequence[Tensor], other: Sequence[Tensor]) -> Float[Tensor, " b"]:
+        """The same of images whose `stages` are known."""
         terms = [
             stage_distance(x, y, self.get_buffer(f"head{stage}"), shortest=EPSILON)
-            for stage, (x, y) in enumerate(stages)
+            for stage, (x, y) in enumerate(zip(reference, other, strict=True))
         ]
         return torch.stack(terms).sum(dim=0)
 
@@ -97,6 +100,19 @@ def lpips(
         for start in range(0, len(reference), BATCH)
     ]
     return torch.cat(distances).numpy() if distances else np.zeros(0)
+
+
+@torch.no_grad()
+def lpips_steps(metric: LPIPS, frames: NDArray[Any], *, peak: float = 255.0) -> NDArray[np.float64]:
+    """Of frames (n, h, w, 3), the n - 1 distances from each to the next; each is read once."""
+    found = [
+        metric.distance([stage[:-1] for stage in seen], [stage[1:] for stage in seen])
+        for seen in (
+            metric.stages(to_signed(frames[start : start + BATCH + 1], peak=peak))
+            for start in range(0, len(frames) - 1, BATCH)
+        )
+    ]
+    return torch.cat(found).double().numpy() if found else np.zeros(0)
 
 
 def to_signed(images: NDArray[Any], *, peak: float) -> Float[Tensor, "b 3 h w"]:

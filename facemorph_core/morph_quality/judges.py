@@ -58,10 +58,10 @@ def judges_here() -> Judges:
 
 
 def _lpips_steps() -> Callable[[Pictures], Numbers]:
-    from facemorph_core.deep_metrics.lpips import load_lpips, lpips
+    from facemorph_core.deep_metrics.lpips import load_lpips, lpips_steps
 
     network = load_lpips()
-    return lambda frames: lpips(network, frames[:-1], frames[1:])
+    return lambda frames: lpips_steps(network, frames)
 
 
 def _vgg() -> Callable[[Pictures], Numbers]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facemorph_core import weights
-from facemorph_core.deep_metrics.lpips import LAYERS, LPIPS, load_lpips
+from facemorph_core.deep_metrics.lpips import LAYERS, LPIPS, load_lpips, lpips_steps
 from facemorph_core.deep_metrics.lpips import lpips as distances
 from facemorph_core.errors import MissingExtra, WeightsUnavailable
 from facemorph_core.lpips_heads import HEADS_SHA256, heads_file, load_heads
@@ -72,6 +72,15 @@ def test_a_batch_is_its_pairs(metric, monkeypatch):
     np.testing.assert_allclose(distances(metric, a, b), alone, rtol=1e-4)
     assert distances(metric, a, b).dtype == np.float64
     assert distances(metric, a[:0], b[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_steps_of_a_sequence_are_those_of_its_pairs(metric, monkeypatch, count):
+    monkeypatch.setattr("facemorph_core.deep_metrics.lpips.BATCH", 2)
+    rng = np.random.default_rng(count)
+    frames = rng.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+    expected = distances(metric, frames[:-1], frames[1:])
+    np.testing.assert_allclose(lpips_steps(metric, frames), expected, rtol=1e-5)
 
 
 def test_pixels_are_read_as_values_from_minus_one_to_one(metric):
