@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ def run_demo(root: Path, *, overrides: list[str] | None = None) -> Outcome:
     entry = publish(run / "model.facemorph", root / "hub", config.name)
     with serving(root / "hub") as hub:
         model = f"{hub}/{entry.name}@latest"
-        morph(first.path, second.path, model=model, out=[run / "morph.gif", run / "morph.png"])
-    morph(first.path, second.path, model=config.start, out=[run / "morph-before.png"])
+        morph(first.path, second.path, model=model, out=run / "morph.gif")
+    morph(first.path, second.path, model=config.start, out=run / "morph-before.gif")
     write_run_report(run)
     outcome = Outcome(run, model, (first.person, second.person), time.monotonic() - began)
     console.print(summary(outcome))
@@ -97,12 +97,15 @@ def serving(folder: Path) -> Iterator[str]:
             end_process_tree(hub.pid)
 
 
-def morph(first: Path, second: Path, *, model: str, out: Sequence[Path]) -> None:
-    """The command that a person would type; it fetches the model and verifies it."""
+def morph(first: Path, second: Path, *, model: str, out: Path) -> None:
+    """The command that a person would type; it fetches the model and verifies it.
+
+    Beside the morph comes a picture of all modes: that without the photos' detail shows the model.
+    """
     command = [
         *(sys.executable, "-m", "facemorph_core", "morph", str(first), str(second)),
-        *("--model", model, "--force"),
-        *(part for path in out for part in ("-o", str(path))),
+        *("--model", model, "--force", "-o", str(out)),
+        *("--strip", str(out.with_suffix(".png"))),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -130,6 +133,7 @@ def summary(outcome: Outcome) -> Table:
         ),
         ("model", f"{outcome.run / 'model.facemorph'}, fetched from {outcome.model}"),
         ("morph", f"{outcome.run / 'morph.gif'} ({' to '.join(outcome.people)})"),
+        ("all modes", f"{outcome.run / 'morph.png'}"),
         ("before", f"{outcome.run / 'morph-before.png'}, by the model that the sites started from"),
         ("look at", str(outcome.run / "report.html")),
         ("took", f"{outcome.seconds:.0f} s"),
