@@ -281,7 +281,7 @@ class FedProxConfig(Section):
     """FedAvg whose sites are held near the global model (Li et al., 2020)."""
 
     kind: Literal["fedprox"] = "fedprox"
-    mu: NonNegative = 1e-4
+    mu: NonNegative = 1e-5
     """Weight of half the squared distance to the global weights. The losses are means over pixels,
     some hundredths, and a round moves millions of weights: 0.01 would outweigh them."""
 

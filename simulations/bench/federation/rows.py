@@ -49,7 +49,7 @@ def settings() -> list[Setting]:
             ("data.partition={kind: dirichlet, attribute: Male, alpha: 0.3}",),
         ),
         Setting("unequal", "very unequal sizes", ("data.partition={kind: quantity, alpha: 0.3}",)),
-        Setting("fedprox", "FedProx", ("federation.strategy={kind: fedprox, mu: 1e-4}",)),
+        Setting("fedprox", "FedProx", ("federation.strategy={kind: fedprox, mu: 1e-5}",)),
         Setting(
             "fedadam",
             "FedAdam",
