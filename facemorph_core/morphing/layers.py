@@ -10,11 +10,11 @@ warp from face i to the frame's mesh, W that from the mean shape, and T the deco
 
 .. math::
     f = W[T(\sum_i w_i z_i) - \sum_i w_i T(z_i)]
-        + \sum_i s_i \, W_i[l_i] + \sum_i g_i \, W_i[x_i - l_i]
+        + \sum_i w_i \, W_i[l_i] + \sum_i g_i \, W_i[x_i - l_i]
 
 The first term is what the decoder knows better than a fade: one hairline where a fade shows two.
-`detail` says what the shares s and the gains g of each face are at each place. With all weight on
-one face the first term vanishes, s = g = 1 and W_i is the identity: the frame is the photo.
+`detail` says what the gain g of each face is at each place. With all weight on one face the first
+term vanishes, w = g = 1 and W_i is the identity: the frame is the photo.
 
 A `View` is what is shown: the frame at any size, or as much around it as the photos hold. Towards
 the edge of the frame both then become the plain fade that surrounds it, so there is no seam.
@@ -110,7 +110,7 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        self._preferences = np.zeros_like(self._agreement.energies)
+        self._preferred = detail.preferences(self._agreement)
 
     def _drawn(self, codes: NDArray[np.float32]) -> Values:
         """What the decoder draws, (n, 128, 128, 3)."""
@@ -130,14 +130,13 @@ class Layers:
     ) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
         *own, mean = mesh.displacements(target, [*self._meshes, self._mean])
-        shares = self._in_target(detail.shares(texture, self._preferences), mean)
-        gains = self._in_target(detail.gains(texture, self._preferences, self._agreement), mean)
+        gains = self._in_target(detail.gains(texture, self._preferred, self._agreement), mean)
         common = self._drawn(code[None])[0]
         common -= np.tensordot(texture.astype(np.float32), self._textures, axes=1)
+        fade = texture.astype(np.float32)
         coarse = _moved(common, mean)
         for number in np.flatnonzero(texture).tolist():
-            coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
-        fade = texture.astype(np.float32)
+            coarse += (fade - gains)[..., number, None] * _moved(self._low[number], own[number])
         within = inner() if view.placed else np.ones_like(inner())
         result = self._faded(fade + view.shown(within * (gains - fade)), texture, own, view)
         result[..., :3] += view.shown(within * coarse)

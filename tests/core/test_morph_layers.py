@@ -43,11 +43,8 @@ def preferences(seed: int, count: int = 2) -> np.ndarray:
 def test_all_weight_on_one_face_gives_that_face_alone(seed: int, chosen: int) -> None:
     found = detail.agreement(noise(seed, 3))
     weights = np.eye(3)[chosen]
-    for maps in (
-        detail.shares(weights, preferences(seed, 3)),
-        detail.gains(weights, preferences(seed, 3), found),
-    ):
-        np.testing.assert_allclose(maps, weights[:, None, None] * np.ones_like(maps), atol=1e-5)
+    gains = detail.gains(weights, preferences(seed, 3), found)
+    np.testing.assert_allclose(gains, weights[:, None, None] * np.ones_like(gains), atol=1e-5)
 
 
 def test_details_that_agree_are_faded_whatever_is_preferred() -> None:
@@ -75,6 +72,22 @@ def test_one_face_gives_the_detail_where_it_is_preferred_and_the_details_differ(
     assert left[0].min() > 0.8
     assert left[1].max() < 0.1
     assert right[1].min() > 0.8
+
+
+@given(seed=st.integers(0, 99), count=st.integers(2, 5))
+@settings(max_examples=10)
+def test_each_face_keeps_longest_what_is_strongest_in_it_and_none_more_than_its_part(
+    seed: int, count: int
+) -> None:
+    fine = noise(seed, count) * np.linspace(1, 3, count)[:, None, None, None]  # one is stronger
+    found = detail.agreement(fine.astype(np.float32))
+    wanted = detail.preferences(found)
+    np.testing.assert_allclose(wanted.mean(axis=(1, 2)), 0, atol=1e-5)
+    assert np.ptp(wanted) == pytest.approx(detail.SPREAD)
+    shares = np.log(found.energies) - np.log(found.energies).mean(axis=0)
+    for own, preferred in zip(shares, wanted, strict=True):
+        order = own.ravel().argsort(kind="stable")
+        assert (np.diff(preferred.ravel()[order]) >= 0).all()
 
 
 def test_the_order_of_faces_does_not_matter() -> None:
