@@ -6,25 +6,37 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from facemorph_core.errors import OutputError
 
+MOST_NAMED, LONGEST_STEM = 4, 60
+"""Photos in the name of what is made of them, and bytes of each."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def check_writable(path: Path, *, force: bool = False) -> None:
     """Refuse ``path`` now for what would stop `written_whole` after the work is done."""
-    if path.is_dir():
+    with reported_output(path):
+        is_folder, exists = path.is_dir(), path.exists()
+    if is_folder:
         raise OutputError(f"{path} is a folder; a file name is needed")
-    if path.exists() and not force:
+    if exists and not force:
         raise OutputError(
             f"{path} exists already", hint="choose another name with -o, or overwrite with --force"
         )
     check_folder(path.parent)
+
+
+def named_after(photos: Sequence[Path]) -> str:
+    """Short enough for a file's name: anna-ben-carla, or anna-and-39-more."""
+    stems = [photo.stem.encode()[:LONGEST_STEM].decode(errors="ignore") for photo in photos]
+    if len(stems) > MOST_NAMED:
+        return f"{stems[0]}-and-{len(stems) - 1}-more"
+    return "-".join(stems)
 
 
 def check_folder(folder: Path) -> None:

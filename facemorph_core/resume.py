@@ -17,7 +17,7 @@ __all__ = ["claim"]
 def claim(folder: Path, facts: Mapping[str, Any], *, what: str) -> None:
     """Make ``folder`` that of the work ``what`` with these facts, or see that it is.
 
-    They stand in its file ``what``.json.
+    They stand in its file ``what``.json. Files whose names begin with a dot are nobody's work.
 
     Raises:
         OutputError: it holds work with other facts or something else, or cannot be written.
@@ -34,7 +34,7 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str) -> None:
         return
     with reported_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
+        occupied = any(not each.name.startswith(".") for each in folder.iterdir())
     if occupied:
         raise OutputError(f"{folder} is not empty and no {what}", hint="choose another folder")
     write_atomic(path, json.dumps(facts, indent=1).encode())
@@ -43,7 +43,7 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str) -> None:
 def _read(path: Path, what: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise OutputError(
             f"{path}, which says what the {what} is, cannot be read: {error}",
             hint="choose another folder",

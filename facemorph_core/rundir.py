@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from facemorph_core.output import output_error, written_whole
 
@@ -43,8 +43,10 @@ def append_entry(file: Path, entry: Mapping[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        with file.open("a+b") as stream:
+            if stream.tell() and not _ends_a_line(stream):
+                stream.write(b"\n")  # a killed process left half a line
+            stream.write(json.dumps(entry).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
@@ -62,6 +64,11 @@ def read_entries(file: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             log.warning("%s: a torn line is left out", file)
     return entries
+
+
+def _ends_a_line(stream: BinaryIO) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 def keep_metrics(run: Path, *, up_to: int, key: str = "round") -> None:

@@ -69,13 +69,13 @@ def on_white(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def open_photo(path: Path) -> BufferedReader:
     """The file, opened for reading, once it is sure that it is one and not empty."""
-    if path.is_dir():
-        raise UnreadablePhoto(path, "is a folder, not a photo")
-    if not path.exists():
-        raise UnreadablePhoto(path, "there is no such file")
-    if not path.is_file():
-        raise UnreadablePhoto(path, "is not a regular file")
     try:
+        if path.is_dir():
+            raise UnreadablePhoto(path, "is a folder, not a photo")
+        if not path.exists():
+            raise UnreadablePhoto(path, "there is no such file")
+        if not path.is_file():
+            raise UnreadablePhoto(path, "is not a regular file")
         if path.stat().st_size == 0:
             raise UnreadablePhoto(path, "the file is empty")
         return path.open("rb")

@@ -58,15 +58,16 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("an average takes two photos or more")
+    from facemorph_core.morphing.blend import check_picture
+    from facemorph_core.output import named_after
+
     weighed = [_weighed(text) for text in photos]
     paths = [path for path, _ in weighed]
-    output = out or paths[0].with_name("-".join([*(p.stem for p in paths), "average"]) + ".png")
-
-    from facemorph_core.morphing.blend import check_picture
+    check_photos(paths)
+    output = out or paths[0].with_name(f"{named_after(paths)}-average.png")
 
     check_picture(output, force=force)
     choices = face_choices(face, len(paths))
-    check_photos(paths)
 
     import numpy as np
 
@@ -96,12 +97,23 @@ def command(
 def _weighed(text: str) -> tuple[Path, float]:
     """A photo and its weight; a file whose name holds "=" is that file."""
     name, equals, number = text.rpartition("=")
-    if not equals or Path(text).is_file():
+    if not equals or _is_file(Path(text)):
         return Path(text), 1.0
     try:
         weight = float(number)
     except ValueError:
         weight = math.nan
     if not 0 < weight < math.inf:
-        raise typer.BadParameter(f"'{text}': the weight '{number}' is not a number above 0")
+        raise typer.BadParameter(
+            f"'{text}' is no file, and '{number}' behind its '=' no weight: a number above 0"
+        )
+    if not name:
+        raise typer.BadParameter(f"'{text}' has a weight, but no photo")
     return Path(name), weight
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for one
+        return False

@@ -58,7 +58,7 @@ def command(
     """Morph every pair of a table.
 
     A line whose photos cannot be used is told at the end and stops nothing. Called again, only
-    what is missing is made; made.jsonl in the folder says which file comes from which photos.
+    what is missing is made, and what has other photos now.
 
     Examples:
       facemorph-core batch pairs.csv --out morphs/
@@ -88,7 +88,7 @@ def command(
     with progress_bar("morphs") as progress:
         outcomes = run_batch(jobs, morpher, out, steps=steps, saved=saved, progress=progress)
     failed = [outcome for outcome in outcomes if outcome.problem]
-    made = sum(outcome.made_now for outcome in outcomes) - len(failed)
+    made = sum(outcome.tried_now for outcome in outcomes) - len(failed)
     if as_json:
         problems = [{"file": each.job.file, "problem": each.problem} for each in failed]
         counts = {"pairs": len(outcomes), "made": made}

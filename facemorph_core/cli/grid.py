@@ -39,7 +39,9 @@ def command(
     face: FaceOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help=".png, .jpg or .webp. [default: A-B-C-D-grid.png]"),
+        typer.Option(
+            "--out", "-o", help=".png, .jpg or .webp. [default: A-B-C-D-grid.png beside A]"
+        ),
     ] = None,
     size: Annotated[
         int, typer.Option(min=16, max=1024, help="Side of one of the pictures, pixels.")
@@ -57,14 +59,13 @@ def command(
     started = time.monotonic()
     if len(photos) != CORNERS:
         raise typer.BadParameter(f"a grid is between four photos (got {len(photos)})")
-    named = "-".join([*(photo.stem for photo in photos), "grid"]) + ".png"
-    output = out or photos[0].with_name(named)
-
     from facemorph_core.morphing.blend import check_picture, corner_weights
+    from facemorph_core.output import named_after
 
+    check_photos(photos)
+    output = out or photos[0].with_name(f"{named_after(photos)}-grid.png")
     check_picture(output, force=force)
     choices = face_choices(face, CORNERS)
-    check_photos(photos)
 
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.cli.progress import progress_bar

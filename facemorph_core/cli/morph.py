@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from facemorph_core.morphing.layers import Face
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+PAGES = (".html", ".htm")
+LARGEST_STRIP = 512
+"""Side of its frames, pixels: it is looked at, not played."""
 
 
 def command(
@@ -68,7 +71,10 @@ def command(
     hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
     report: Annotated[
         Path | None,
-        typer.Option(help="Also a page (.html) that says how good the morph is, in all modes."),
+        typer.Option(
+            help="Also a page (.html) that says how good the morph is, in all modes; even steps "
+            "need the extra train."
+        ),
     ] = None,
     strip: Annotated[
         Path | None,
@@ -97,17 +103,21 @@ def command(
         raise typer.BadParameter("a morph takes two photos or more")
     from facemorph_core.morphing.blend import check_picture
     from facemorph_core.morphing.media import check_output
-    from facemorph_core.output import check_writable
+    from facemorph_core.output import check_writable, named_after
 
-    outputs = out or [str(photos[0].with_name("-".join(p.stem for p in photos) + ".gif"))]
+    check_photos(photos)
+    outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
+    beside = [path for path in (report, strip) if path is not None]
+    _check_distinct([*map(Path, outputs), *beside])
     for output in outputs:
         check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
     if report is not None:
+        if report.suffix.lower() not in PAGES:
+            raise typer.BadParameter(f"'{report}': the report is a page, {' or '.join(PAGES)}")
         check_writable(report, force=force)
     if strip is not None:
         check_picture(strip, force=force)
     choices = face_choices(face, len(photos))
-    check_photos(photos)
 
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.cli.progress import progress_bar
@@ -136,23 +146,35 @@ def command(
     ]
     stops = [*range(len(faces)), *([0] if loop else [])]
     layers = [faces[stop].layer for stop in stops]
+    note = morpher.provenance.packet(modes=MODES) if provenance else None
     if report is not None:
-        _write_page(report, morpher, layers, [photos[stop].name for stop in stops])
+        names = [photos[stop].name for stop in stops]
+        _write_page(report, morpher, layers, names, note=note)
     if strip is not None:
-        _write_strips(strip, morpher, layers, force=force, provenance=provenance)
+        _write_strips(strip, morpher, layers, force=force, note=note)
     if as_json:
         facts = {
-            "written": [str(file) for files in written for file in files],
+            "written": [str(file) for files in [*written, beside] for file in files],
             "model": model_facts(bundle),
             "mode": mode,
             "alphas": sequence.alphas.tolist(),
         }
         typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
+        made = ", ".join([*outputs, *map(str, beside)])
         typer.echo(
-            f"{', '.join(outputs)}: {len(sequence)} frames from {photos[0].name} to "
-            f"{photos[-1].name} by the model '{bundle.manifest.name}'"
+            f"{made}: {len(sequence)} frames from {photos[0].name} to {photos[-1].name} "
+            f"by the model '{bundle.manifest.name}'"
         )
+
+
+def _check_distinct(paths: list[Path]) -> None:
+    """No output may take the place of another."""
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise typer.BadParameter(f"'{path}' is asked for twice")
+        seen.add(path.resolve())
 
 
 def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
@@ -162,7 +184,7 @@ def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
 
 
 def _write_strips(
-    out: Path, morpher: Morpher, faces: list[Face], *, force: bool, provenance: bool
+    out: Path, morpher: Morpher, faces: list[Face], *, force: bool, note: bytes | None
 ) -> None:
     """A picture of each transition in all modes."""
     from itertools import pairwise
@@ -171,14 +193,20 @@ def _write_strips(
     from facemorph_core.output import written_whole
     from facemorph_core.report.film_strips import draw_strips, film_strips
 
-    strips = film_strips(pairwise(faces), morpher, MODES, size=morpher.size or PLAYED_SIZE)
-    note = morpher.provenance.packet() if provenance else None
+    size = min(morpher.size or PLAYED_SIZE, LARGEST_STRIP)
+    strips = film_strips(pairwise(faces), morpher, MODES, size=size)
     with written_whole(out, force=force) as temporary:
         write_picture(draw_strips(strips), temporary, note)
 
 
-def _write_page(page: Path, morpher: Morpher, faces: list[Face], names: list[str]) -> None:
-    """Figures, curves and film strips of each transition in all modes."""
+def _write_page(
+    page: Path, morpher: Morpher, faces: list[Face], names: list[str], *, note: bytes | None
+) -> None:
+    """Figures, curves and film strips of each transition in all modes.
+
+    Likeness is left out: it is measured against another photo of each person.
+    """
+    from dataclasses import replace
     from itertools import pairwise
     from tempfile import TemporaryDirectory
 
@@ -193,7 +221,8 @@ def _write_page(page: Path, morpher: Morpher, faces: list[Face], names: list[str
     pairs, about = ChainPairs(faces, names), " to ".join(names)
     with TemporaryDirectory() as folder, progress_bar("judged") as progress:
         where = Path(folder)
-        judges = judges_here()
+        judges = replace(judges_here(), embedder=None)
         study = run_study(pairs, morpher, MODES, judges, where, about=about, progress=progress)
     strips = film_strips(pairwise(faces), morpher, MODES)
-    write_morph_report(page, study, summarised(study), strips, title="How good is the morph?")
+    title, summary = "How good is the morph?", summarised(study)
+    write_morph_report(page, study, summary, strips, title=title, note=note)

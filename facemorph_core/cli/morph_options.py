@@ -110,11 +110,10 @@ def _choice(text: str) -> FaceChoice:
 
 def check_photos(photos: list[Path]) -> None:
     """Refuse what is no file before anything is loaded for it."""
-    from facemorph_core.alignment.photo import load_photo
+    from facemorph_core.alignment.photo import open_photo
 
     for photo in photos:
-        if not photo.is_file():
-            load_photo(photo)  # says what is wrong with it
+        open_photo(photo).close()
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:

@@ -27,14 +27,14 @@ from facemorph_core.morph_quality.judges import Judges
 from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.engine import STEPS, Morpher, alphas
+from facemorph_core.morphing.engine import FRAMES_VERSION, STEPS, Morpher, alphas
 from facemorph_core.output import reported_output
 from facemorph_core.resume import claim
 from facemorph_core.rundir import write_atomic
 
 __all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLOCK = 10
 """Pairs that are measured before they are kept."""
 NEAR_ENDS = np.array([0.01, 0.99])
@@ -211,6 +211,7 @@ def _facts(
     names = [pairs.names(number) for number in range(len(pairs))]
     return {
         "format_version": FORMAT_VERSION,
+        "frames_version": FRAMES_VERSION,
         "about": about,
         "pairs": len(pairs),
         "pairs_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest(),

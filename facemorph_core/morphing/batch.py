@@ -1,11 +1,13 @@
 """Every pair of photos morphed, a file each; what is made already is not made again.
 
 A batch is a folder: ``batch.json`` says how it is made, ``made.jsonl`` has a line for each pair
-with its file or the problem with its photos. A pair that failed is tried again the next time.
+with its file, the hashes of its photos, and the problem if there was one with them. A pair that
+failed is tried again the next time, and one whose photos are others now is made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +16,7 @@ from typing import Any
 
 from facemorph_core.errors import PhotoError
 from facemorph_core.morphing.engine import STEPS, Morpher, MorphFace
-from facemorph_core.output import held_alone
+from facemorph_core.output import held_alone, named_after, reported_output
 from facemorph_core.resume import claim
 from facemorph_core.rundir import append_entry, read_entries
 
@@ -24,8 +26,6 @@ FORMAT_VERSION = 1
 MADE = "made.jsonl"
 REMEMBERED = 16
 """Faces that are kept: tables often name a photo many times."""
-LONGEST_STEM = 60
-"""Characters of a photo's name in that of a morph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Outcome:
     job: Job
     problem: str | None
     """With one of the photos; None for a morph that is there."""
-    made_now: bool
+    tried_now: bool
 
 
 def jobs_of(pairs: Sequence[tuple[Path, Path]], suffix: str) -> list[Job]:
     """A job for each pair; files are named by number and photos, as 0001-anna-ben.gif."""
     return [
-        Job(a, b, f"{number:04d}-{a.stem[:LONGEST_STEM]}-{b.stem[:LONGEST_STEM]}{suffix}")
+        Job(a, b, f"{number:04d}-{named_after([a, b])}{suffix}".replace("%", "_"))
         for number, (a, b) in enumerate(pairs, start=1)
     ]
 
@@ -72,13 +72,13 @@ def run_batch(
         OutputError: the folder holds something else, is in use, or cannot be written.
     """
     settings = {**morpher.settings, **saved, "steps": steps}
-    claim(folder, {"format_version": FORMAT_VERSION, **settings}, what="batch")
-    made = {entry.get("file"): entry for entry in read_entries(folder / MADE)}
     face = lru_cache(maxsize=REMEMBERED)(morpher.face)
     outcomes = []
     with held_alone(folder, other="batch", hint="wait for it, or choose another folder"):
+        claim(folder, {"format_version": FORMAT_VERSION, **settings}, what="batch")
+        made = {entry.get("file"): entry for entry in read_entries(folder / MADE)}
         for job in jobs:
-            entry = {"a": str(job.a), "b": str(job.b), "file": job.file, "problem": None}
+            entry = {"file": job.file, "a": _hash(job.a), "b": _hash(job.b), "problem": None}
             missing = made.get(job.file) != entry or not (folder / job.file).exists()
             if missing:
                 entry["problem"] = _made(job, morpher, face, folder, steps, saved)
@@ -97,10 +97,21 @@ def _made(
     steps: int,
     saved: Mapping[str, Any],
 ) -> str | None:
-    """Write the morph; the problem if there is one with a photo."""
+    """Write the morph; the problem if there is one with a photo, and then no file."""
+    with reported_output(folder):
+        (folder / job.file).unlink(missing_ok=True)
     try:
         faces = [face(job.a), face(job.b)]
     except PhotoError as error:
         return str(error)
     morpher.sequence(faces, steps=steps).save(folder / job.file, force=True, **saved)
     return None
+
+
+def _hash(photo: Path) -> str | None:
+    """SHA-256 of the file; None if it cannot be read."""
+    try:
+        with photo.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -30,6 +30,8 @@ Frames = NDArray[np.uint8]
 
 GIF_MEGABYTES = 10.0
 """What a GIF grows to before its pictures shrink: what most sites take."""
+LARGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+"""Pixels a side, by format."""
 GIF_SIDE = 1024
 """Pixels of the longer side that a GIF starts from."""
 _LEAST_SIDE = 32
@@ -100,7 +102,19 @@ ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None
 
 
 def write_picture(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
-    """One picture by its suffix: PNG to the last bit, JPEG and WebP at quality 95."""
+    """One picture by its suffix: PNG to the last bit, JPEG and WebP at quality 95.
+
+    Raises:
+        OutputError: the picture is larger than the format holds.
+    """
+    largest = LARGEST.get(path.suffix.lower(), max(picture.size))
+    if max(picture.size) > largest:
+        width, height = picture.size
+        raise OutputError(
+            f"a picture of {width}x{height} pixels is too large for {path.suffix}, "
+            f"which ends at {largest}",
+            hint="write a .png, or choose a smaller --size",
+        )
     match path.suffix.lower():
         case ".png":
             write_png(picture, path, xmp)

@@ -1,7 +1,7 @@
 """Photos -> the faces between them: align, encode, take apart, put together.
 
 Frames are (n, h, w, 3) uint8 RGB, or RGBA where a photo has transparency. A `Morpher` holds a model
-and how frames are made; `morph` is the call for two photos. Alpha runs from 0 (the first photo) to
+and how frames are made; `calls` has what takes one line. Alpha runs from 0 (the first photo) to
 1 (the second), to 2 (the third) and so on; in the modes full and landmark a frame at a whole number
 is the photo itself.
 """
@@ -51,6 +51,8 @@ T = TypeVar("T")
 
 STEPS = 21
 """Frames of a morph between two photos: alpha in steps of 0.05."""
+FRAMES_VERSION = 1
+"""Raised whenever the same settings give other frames: work that was begun before is not mixed."""
 MOST_THREADS = 4
 """Each holds a picture or two."""
 
@@ -97,9 +99,10 @@ class Morpher:
 
     @property
     def settings(self) -> dict[str, str | int | None]:
-        """Everything that decides how frames look, and the model's hash."""
+        """Everything but the detector that decides how frames look, and the model's hash."""
         names = ("mode", "compose", "size", "path", "shape_curve", "texture_curve", "ease", "fit")
-        return {"model_sha256": self.bundle.digest, **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names}
+        return {"frames_version": FRAMES_VERSION, "model_sha256": self.bundle.digest, **own}
 
     def face(self, photo: Photo, choice: FaceChoice = "largest") -> MorphFace:
         """Find, align and encode a face.
@@ -206,7 +209,8 @@ class Morpher:
         """
         if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any(axis=1).all()):
             raise ValueError("weights are at least 0, and not all of them 0")
-        shares = weights / weights.sum(axis=1, keepdims=True)
+        shares = weights / weights.max(axis=1, keepdims=True)  # first, so that no sum is infinite
+        shares /= shares.sum(axis=1, keepdims=True)
         layers = Layers(self.bundle, [face.layer for face in faces], self.mode)
         codes = (shares @ np.stack([face.layer.code for face in faces])).astype(np.float32)
         look = self._look(layers.faces, faces[0].layer)

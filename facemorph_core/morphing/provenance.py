@@ -40,13 +40,22 @@ class Provenance:
     model_sha256: str
 
     def packet(
-        self, alphas: Sequence[float] = (), *, weights: Sequence[Sequence[float]] = ()
+        self,
+        alphas: Sequence[float] = (),
+        *,
+        weights: Sequence[Sequence[float]] = (),
+        modes: Sequence[Mode] = (),
     ) -> bytes:
-        """The XMP packet of a file with frames at ``alphas``, or of the photos' ``weights``."""
+        """The XMP packet of a file with frames at ``alphas``, or of the photos' ``weights``.
+
+        ``modes`` are those of a picture that shows several beside each other.
+        """
+        shown = modes or (self.mode,)
+        drawn = next((mode for mode in shown if mode != "landmark"), "landmark")
         properties = {
-            "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPES[self.mode],
+            "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPES[drawn],
             "xmp:CreatorTool": "facemorph-core",
-            "morph:Mode": self.mode,
+            "morph:Mode": " ".join(shown),
             "morph:Model": self.model,
             "morph:ModelSHA256": self.model_sha256,
         }

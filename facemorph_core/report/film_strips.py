@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from facemorph_core.alignment.frame import FRAME_SIZE
+from facemorph_core.alignment.photo import on_white
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.engine import Morpher, alphas
 from facemorph_core.morphing.layers import Face
@@ -37,13 +38,18 @@ def film_strips(
     size: int = FRAME_SIZE,
     shown: int = SHOWN,
 ) -> list[Strip]:
-    """Of each pair of faces, ``shown`` frames of ``size`` pixels in each mode."""
+    """Of each pair of faces, ``shown`` frames of ``size`` pixels in each mode, on white."""
     plain = replace(morpher, model=morpher.bundle, compose="frame", size=size)
     own = {mode: replace(plain, model=morpher.bundle, mode=mode) for mode in modes}
     places = alphas(shown)
     return [
-        Strip({mode: each.frames(pair, places) for mode, each in own.items()}) for pair in pairs
+        Strip({mode: _opaque(each.frames(pair, places)) for mode, each in own.items()})
+        for pair in pairs
     ]
+
+
+def _opaque(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([on_white(frame) for frame in frames])
 
 
 def film_strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

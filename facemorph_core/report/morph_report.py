@@ -30,9 +30,15 @@ READING = (
 
 
 def write_morph_report(
-    path: Path, study: Study, summary: Summary, strips: Sequence[Strip], *, title: str
+    path: Path,
+    study: Study,
+    summary: Summary,
+    strips: Sequence[Strip],
+    *,
+    title: str,
+    note: bytes | None = None,
 ) -> None:
-    """Write the page, in one file.
+    """Write the page, in one file; ``note`` is the XMP packet of each strip in it.
 
     Raises:
         OutputError: it cannot be written.
@@ -54,7 +60,11 @@ def write_morph_report(
         not_measured=sorted(facts["not_measured"].items()),
         charts=[chart for chart in _charts(study) if chart],
         strips=[
-            {"pictures": [{"mode": mode, "source": _inline(f)} for mode, f in each.frames.items()]}
+            {
+                "pictures": [
+                    {"mode": mode, "source": _inline(f, note)} for mode, f in each.frames.items()
+                ]
+            }
             for each in strips
         ],
     )
@@ -66,7 +76,7 @@ def cells(study: Study, summary: Summary) -> list[dict[str, Any]]:
     rows = []
     for measure in MEASURES:
         by_mode = [summary.modes[mode].get(measure.name) for mode in study.modes]
-        if not any(by_mode):
+        if all(interval is None or math.isnan(interval.mean) for interval in by_mode):
             continue
         unit = f" {measure.unit}" if measure.unit else ""
         found = [_cell(interval, measure.digits, unit) for interval in by_mode]
@@ -123,7 +133,8 @@ def _charts(study: Study) -> list[str]:
     return charts
 
 
-def _inline(frames: NDArray[np.uint8]) -> str:
+def _inline(frames: NDArray[np.uint8], note: bytes | None) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(film_strip(frames)).save(buffer, "JPEG", quality=90)
+    said = {"xmp": note} if note else {}
+    Image.fromarray(film_strip(frames)).save(buffer, "JPEG", quality=90, **said)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

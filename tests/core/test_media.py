@@ -161,6 +161,14 @@ def test_the_same_frames_are_the_same_file(frames: Frames, tmp_path: Path, name:
     assert path.read_bytes() == first
 
 
+def test_a_picture_of_several_modes_is_the_work_of_a_model() -> None:
+    made = Provenance("landmark", "starter", "0" * 64)
+    assert b"compositeCapture" in made.packet()
+    shown = made.packet(modes=("full", "landmark"))
+    assert b"compositeWithTrainedAlgorithmicMedia" in shown
+    assert b'morph:Mode="full landmark"' in shown
+
+
 def test_a_landmark_morph_is_no_work_of_a_model() -> None:
     assert SOURCE_TYPES["landmark"].endswith("/compositeCapture")
 

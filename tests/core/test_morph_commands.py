@@ -20,7 +20,9 @@ from PIL import Image
 import facemorph_core
 from facemorph_core.alignment import align_photo
 from facemorph_core.cli.main import main
+from facemorph_core.errors import OutputError
 from facemorph_core.morphing.blend import GAP, corner_weights
+from facemorph_core.morphing.encoders import write_picture
 from facemorph_core.morphing.engine import Morpher
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
@@ -69,6 +71,8 @@ def test_weights_are_shares(
     code, out, err = ran(capsys, "average", f"{eileen}=3", grace, "-o", tmp_path / "m.webp")
     assert code == 0, err
     assert "75% eileen.png, 25% grace.jpg" in out
+    huge = facemorph_core.average([eileen, grace], [1.5e308, 5e307])
+    np.testing.assert_allclose(huge.weights, [[0.75, 0.25]])
     own = facemorph_core.average([eileen, grace], [6, 2])
     np.testing.assert_allclose(own.weights, [[0.75, 0.25]])
     assert np.abs(pixels(tmp_path / "m.webp") - own.frames[0]).mean() < 3  # lossy
@@ -89,7 +93,7 @@ def test_a_weight_that_means_nothing_is_named(
 ) -> None:
     code, out, err = ran(capsys, "average", f"a.jpg={weight}", "b.jpg", "-o", tmp_path / "m.png")
     assert (code, out) == (2, "")
-    assert f"the weight '{weight}' is not a number above 0" in err
+    assert f"'{weight}' behind its '=' no weight" in err
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
@@ -174,9 +178,38 @@ def test_a_batch_makes_a_file_for_every_pair_and_only_once(
     (out / names[1]).unlink()  # as if the process had been killed before it
     with (out / "made.jsonl").open("a") as log:
         log.write('{"a": "tor')
-    code, report, _ = batch(capsys, pairs, "--format", "webp")
-    assert (code, report["made"]) == (0, 1)
+    for made in (1, 0):
+        code, report, _ = batch(capsys, pairs, "--format", "webp")
+        assert (code, report["made"]) == (0, made)
     assert (out / names[0]).read_bytes() == first
+
+
+def test_a_photo_that_changed_is_morphed_again_and_one_that_moved_is_not(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch(capsys, table(tmp_path, "eileen.png,grace.jpg"))
+    (tmp_path / "moved").mkdir()
+    photos[0].rename(tmp_path / "moved" / "eileen.png")
+    moved = table(tmp_path, "moved/eileen.png,grace.jpg")
+    assert batch(capsys, moved)[1]["made"] == 0
+    Image.open(PEOPLE[0]).save(photos[1])
+    assert batch(capsys, moved)[1]["made"] == 1
+    Image.new("RGB", (200, 200)).save(photos[1])  # nobody: the old morph is not of this
+    assert batch(capsys, moved)[0] == 14
+    assert list((tmp_path / "out").glob("*.gif")) == []
+
+
+@pytest.mark.parametrize("stem", ["\u9854" * 80, "anna%20doe", "x" * 300])
+def test_a_strange_name_stops_no_batch(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], stem: str
+) -> None:
+    if len(stem.encode()) < 255:
+        photos[0].rename(tmp_path / f"{stem}.png")
+    pairs = table(tmp_path, f"{stem}.png,grace.jpg", "grace.jpg,grace.jpg")
+    code, report, err = batch(capsys, pairs, "--format", "png")
+    there = int(len(stem.encode()) < 250)
+    assert (code, report["made"]) == (0 if there else 14, 1 + there), err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1 + there
 
 
 def test_a_line_that_changed_is_made_again(
@@ -261,23 +294,83 @@ def test_a_film_strip_shows_all_modes_with_the_photos_at_their_ends(
         assert shown[top : top + 64, :margin].min() < 128  # its name
 
 
+def test_a_strip_and_a_report_of_a_transparent_photo(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.open(photos[0]).convert("RGBA").save(tmp_path / "clear.png")
+    cut = np.array(Image.open(tmp_path / "clear.png"))
+    cut[:, :40, 3] = 0
+    Image.fromarray(cut).save(tmp_path / "clear.png")
+    page, strip = tmp_path / "p.html", tmp_path / "s.jpg"
+    words = ("--steps", 2, "--mode", "landmark", "--report", page, "--strip", strip, "--json")
+    out = tmp_path / "m.webp"
+    code, said, err = ran(capsys, "morph", tmp_path / "clear.png", photos[1], "-o", out, *words)
+    assert code == 0, err
+    assert json.loads(said)["written"] == [str(path) for path in (out, page, strip)]
+    assert b"compositeWithTrainedAlgorithmicMedia" in strip.read_bytes()
+    assert "MMPMR" not in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-o", "m.png", "--strip", "m.png"), 2, "'m.png' is asked for twice"),
+        (("-o", "m.gif", "--report", "m.gif"), 2, "'m.gif' is asked for twice"),
+        (("--report", "m.txt"), 2, "the report is a page, .html or .htm"),
+        (("--strip", "m.gif"), 12, "none of .png, .jpg"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_at_the_door(
+    photos: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, err = ran(capsys, "morph", *photos, *words)
+    assert (found, said in err) == (code, True), err
+    assert sorted(tmp_path.iterdir()) == sorted(photos)
+
+
+@pytest.mark.parametrize("command", ["average", "grid", "morph"])
+def test_a_folder_or_a_name_too_long_is_no_photo(
+    photos: tuple[Path, Path], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    for wrong in (".", "x" * 400):
+        code, _, err = ran(capsys, command, wrong, *photos, photos[0])
+        assert code == 4, err
+
+
+def test_a_picture_larger_than_its_format_is_refused(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (20_000, 2))
+    with pytest.raises(OutputError, match=r"20000x2 pixels is too large for \.webp"):
+        write_picture(wide, tmp_path / "w.webp", None)
+    write_picture(wide, tmp_path / "w.png", None)
+
+
 PROGRAM = [sys.executable, "-c", "from facemorph_core.cli.main import main; main()"]
 
 
-def completions(*words: str) -> list[str]:
-    """What Tab offers after these words."""
+def completions(*words: str, kind: str = "plain") -> list[str]:
+    """What Tab offers after these words; of the kind file, what the shell then completes."""
     asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     environment = os.environ | asked | {"_FACEMORPH_CORE_COMPLETE": "bash_complete"}
     found = subprocess.run(
         PROGRAM, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    return [line.partition(",")[2] for line in found.stdout.splitlines()]
+    lines = [line.partition(",") for line in found.stdout.splitlines()]
+    return [text for offered, _, text in lines if offered == kind]
 
 
 def test_tab_completes_commands_options_and_values() -> None:
     assert completions("facemorph-core", "mor") == ["morph"]
     assert "--shape-curve" in completions("facemorph-core", "morph", "--sh")
     assert completions("facemorph-core", "morph", "--mode", "la") == ["latent", "landmark"]
+    for before in (["morph"], ["average"], ["morph", "-o"], ["train"]):
+        assert completions("facemorph-core", *before, "ei", kind="file") == ["ei"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
