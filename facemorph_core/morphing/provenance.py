@@ -51,7 +51,7 @@ class Provenance:
         ``modes`` are those of a picture that shows several beside each other.
         """
         shown = modes or (self.mode,)
-        drawn = next((mode for mode in shown if mode != "landmark"), "landmark")
+        drawn: Mode = next((mode for mode in shown if mode != "landmark"), "landmark")
         properties = {
             "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPES[drawn],
             "xmp:CreatorTool": "facemorph-core",
