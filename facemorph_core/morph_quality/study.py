@@ -199,7 +199,7 @@ def _keep(path: Path, columns: Columns) -> None:
 def _kept(path: Path) -> Columns | None:
     """None if there is no such block, or half of one."""
     try:
-        with np.load(path, allow_pickle=False) as block:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as block:
             return dict(block)
     except (OSError, ValueError, zipfile.BadZipFile):
         return None
