@@ -37,6 +37,7 @@ from facemorph_core.bundle.reference import (
     unpack_reference,
 )
 from facemorph_core.errors import BundleError
+from facemorph_core.inference import cpu_session
 from facemorph_core.latent.fitting import fitted
 from facemorph_core.latent.geometry import Geometry, geometry_of
 
@@ -196,18 +197,9 @@ class Bundle:
             raise _damaged(self.path, f"{member} is refused: {error}") from None
 
     def _session(self, member: str) -> Any:
-        import onnxruntime
-
         self._graph(member)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(_cores(), MAX_THREADS)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; its warnings speak of our unused heads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return onnxruntime.InferenceSession(
-                bytes(self.members[member]), options, providers=["CPUExecutionProvider"]
-            )
+            return cpu_session(bytes(self.members[member]), threads=min(_cores(), MAX_THREADS))
         except Exception as error:
             raise _damaged(self.path, f"{member} cannot be loaded: {_reason(error)}") from error
 

@@ -18,6 +18,7 @@ from facemorph_core.bundle.read import to_model
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.tensorrt import problems
 from facemorph_core.errors import OutputError
+from facemorph_core.inference import cpu_session
 from facemorph_core.output import output_error, written_whole
 
 __all__ = ["HALVES", "Exported", "export", "session"]
@@ -65,16 +66,7 @@ def export(
 
 def session(model: onnx.ModelProto, *, threads: int = 0) -> Any:
     """An ONNX Runtime session of a graph on the CPU; 0 threads leaves the choice to it."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # threads that wait busily take the cores from whatever else draws a frame
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return cpu_session(model.SerializeToString(), threads=threads)
 
 
 def _exported(

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from facemorph_core.inference import cpu_session
 
 __all__ = ["FRAMES", "GRAPH", "STEPS", "visible_steps"]
 
@@ -34,9 +33,5 @@ def visible_steps(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 @cache
-def _session() -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(GRAPH), options, providers=["CPUExecutionProvider"])
+def _session() -> Any:
+    return cpu_session(GRAPH.read_bytes())
