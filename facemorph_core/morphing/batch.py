@@ -7,7 +7,6 @@ failed is tried again the next time, and one whose photos are others now is made
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facemorph_core.errors import PhotoError
+from facemorph_core.hashing import file_sha256
 from facemorph_core.morphing.engine import STEPS, Morpher, MorphFace
 from facemorph_core.output import held_alone, named_after, reported_output
 from facemorph_core.resume import claim
@@ -111,7 +111,6 @@ def _made(
 def _hash(photo: Path) -> str | None:
     """SHA-256 of the file; None if it cannot be read."""
     try:
-        with photo.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(photo)
     except OSError:
         return None
