@@ -20,9 +20,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from facemorph_core.alignment.frame import FRAME_SIZE
-from facemorph_core.deep_metrics.lpips import EPSILON, LPIPS, load_lpips
+from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips
 from facemorph_core.export.onnx import OPSET, cast_weights
-from facemorph_core.lpips_heads import stage_distance
 from facemorph_core.morphing.seen import FRAMES, GRAPH, STEPS
 
 STAGE_WEIGHTS = (1.2, 1.3, 2.5)
@@ -37,16 +36,7 @@ class StepJudge(nn.Module):
 
     def forward(self, frames: Float[Tensor, "n 3 s s"]) -> Float[Tensor, " n-1"]:
         """One for each frame but the first."""
-        seen = self.metric.stages(frames)[: len(STAGE_WEIGHTS)]
-        terms = [
-            weight * stage_distance(x[:-1], x[1:], self.head(stage), shortest=EPSILON)
-            for stage, (weight, x) in enumerate(zip(STAGE_WEIGHTS, seen, strict=True))
-        ]
-        return torch.stack(terms).sum(dim=0)
-
-    def head(self, stage: int) -> Tensor:
-        """What each channel of the stage counts."""
-        return self.metric.get_buffer(f"head{stage}")
+        return self.metric.steps(frames, STAGE_WEIGHTS)
 
 
 def graph_of(judge: StepJudge) -> onnx.ModelProto:

@@ -31,6 +31,8 @@ __all__ = ["LPIPS", "load_lpips", "lpips", "lpips_steps"]
 
 LAYERS = (0, 3, 6, 8, 10)  # the convolutions of torchvision's AlexNet.features
 EPSILON = 1e-10  # of a feature vector's length, as the authors have it
+WHOLE = (1.0,) * len(LAYERS)
+"""What each stage counts in LPIPS itself."""
 BATCH = 32  # pairs at a time: bounds the memory
 
 
@@ -54,13 +56,28 @@ class LPIPS(nn.Module):
         self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, " b"]:
         """One distance per pair."""
-        return self.distance(self.stages(reference), self.stages(other))
+        return self._distance(self.stages(reference), self.stages(other))
 
-    def distance(self, reference: Sequence[Tensor], other: Sequence[Tensor]) -> Float[Tensor, " b"]:
-        """The same of images whose `stages` are known."""
+    def steps(
+        self, frames: Float[Tensor, "n 3 h w"], weights: Sequence[float] = WHOLE
+    ) -> Float[Tensor, " n-1"]:
+        """From each frame to the next; each is read once.
+
+        With fewer ``weights``, only so many stages count, each so much.
+        """
+        seen = self.stages(frames)[: len(weights)]
+        return self._distance([x[:-1] for x in seen], [x[1:] for x in seen], weights)
+
+    def _distance(
+        self,
+        reference: Sequence[Tensor],
+        other: Sequence[Tensor],
+        weights: Sequence[float] = WHOLE,
+    ) -> Float[Tensor, " b"]:
+        """Of images whose `stages` are known."""
         terms = [
-            stage_distance(x, y, self.get_buffer(f"head{stage}"), shortest=EPSILON)
-            for stage, (x, y) in enumerate(zip(reference, other, strict=True))
+            weight * stage_distance(x, y, self.get_buffer(f"head{stage}"), shortest=EPSILON)
+            for stage, (weight, x, y) in enumerate(zip(weights, reference, other, strict=True))
         ]
         return torch.stack(terms).sum(dim=0)
 
@@ -104,13 +121,10 @@ def lpips(
 
 @torch.no_grad()
 def lpips_steps(metric: LPIPS, frames: NDArray[Any], *, peak: float = 255.0) -> NDArray[np.float64]:
-    """Of frames (n, h, w, 3), the n - 1 distances from each to the next; each is read once."""
+    """Of frames (n, h, w, 3), the n - 1 distances from each to the next."""
     found = [
-        metric.distance([stage[:-1] for stage in seen], [stage[1:] for stage in seen])
-        for seen in (
-            metric.stages(to_signed(frames[start : start + BATCH + 1], peak=peak))
-            for start in range(0, len(frames) - 1, BATCH)
-        )
+        metric.steps(to_signed(frames[start : start + BATCH + 1], peak=peak))
+        for start in range(0, len(frames) - 1, BATCH)
     ]
     return torch.cat(found).double().numpy() if found else np.zeros(0)
 
