@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
         "landmarks": _error_of_found(middle, points, judges.detector),
     }
     if judges.steps is not None:
-        eased = replace(morpher, model=morpher.bundle, ease="perceptual").positions(case.faces)
+        eased = morpher.but(ease="perceptual").positions(case.faces)
         found["steps"] = judges.steps(frames)
         found["uneven"] = unevenness(found["steps"])
         found["uneven_eased"] = unevenness(judges.steps(morpher.frames(case.faces, eased)))
@@ -180,7 +180,7 @@ def _block(
     for case in cases:
         groups = {PARENTS: measured_parents(case, judges)}
         for mode in modes:
-            own = replace(morpher, model=morpher.bundle, mode=mode, size=FRAME_SIZE)
+            own = morpher.but(mode=mode, size=FRAME_SIZE)
             groups[mode] = measured(case, own, judges)
         for group, found in groups.items():
             for name, value in found.items():

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,10 @@ class Morpher:
         given = self.model
         self.bundle = given if isinstance(given, Bundle) else open_bundle(find_model(given))
         _check_framing(self.bundle)
+
+    def but(self, **changes: Any) -> Morpher:
+        """The same with these settings instead; the model is not read again."""
+        return replace(self, model=self.bundle, **changes)
 
     @property
     def settings(self) -> dict[str, str | int | None]:

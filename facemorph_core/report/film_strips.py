@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,7 @@ def film_strips(
     shown: int = SHOWN,
 ) -> list[Strip]:
     """Of each pair of faces, ``shown`` frames of ``size`` pixels in each mode, on white."""
-    plain = replace(morpher, model=morpher.bundle, compose="frame", size=size)
-    own = {mode: replace(plain, model=morpher.bundle, mode=mode) for mode in modes}
+    own = {mode: morpher.but(mode=mode, compose="frame", size=size) for mode in modes}
     places = alphas(shown)
     return [
         Strip({mode: _opaque(each.frames(pair, places)) for mode, each in own.items()})
