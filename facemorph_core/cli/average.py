@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
     FaceOption,
@@ -29,7 +30,11 @@ from facemorph_core.cli.morph_options import (
 def command(
     photos: Annotated[
         list[str],
-        typer.Argument(metavar="PHOTO[=WEIGHT] ...", help="Photos; a weight is 1 if not given."),
+        typer.Argument(
+            metavar="PHOTO[=WEIGHT] ...",
+            help="Photos; a weight is 1 if not given.",
+            shell_complete=complete_files,
+        ),
     ],
     model: ModelOption = None,
     mode: ModeOption = "full",

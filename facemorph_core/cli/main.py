@@ -24,6 +24,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from facemorph_core.cli import edge
+from facemorph_core.cli.complete import complete_files
 from facemorph_core.errors import FaceMorphError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ GROUP = "facemorph_core.commands"
 OWN = "facemorph-core"
 COMPLETION = "_FACEMORPH_CORE_COMPLETE"
 """Environment variable in which a shell asks for completions."""
-FILES = {"out", "photos"}
-"""Parameters that are files, whatever their type: `PHOTO=WEIGHT` and `folder/` are text."""
 
 log = logging.getLogger(__name__)
 
@@ -149,17 +148,13 @@ def _polished(command: click.Command) -> click.Command:
     declared = get_type_hints(function, include_extras=True) if function else {}
     command.format_arguments = _nothing  # type: ignore[method-assign] # typer lists them itself
     for param in command.params:
-        if isinstance(param.type, click.Path) or param.name in FILES:
-            param.shell_complete = _files  # type: ignore[method-assign] # typer's offers nothing
+        if isinstance(param.type, click.Path):
+            # typer's own offers nothing
+            param.type.shell_complete = complete_files  # type: ignore[method-assign,assignment]
         for note in getattr(declared.get(param.name or ""), "__metadata__", ()):
             if isinstance(param, click.Argument) and param.help is None:
                 param.help = getattr(note, "help", None)
     return command
-
-
-def _files(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete names of files."""
-    return [CompletionItem(incomplete, type="file")]
 
 
 def _nothing(ctx: click.Context, formatter: click.HelpFormatter) -> None:

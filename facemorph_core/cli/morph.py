@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
     EaseOption,
     FaceOption,
     FitOption,
     ForceOption,
+    FpsOption,
+    HoldOption,
     JsonOption,
     ModelOption,
     ModeOption,
@@ -64,11 +67,12 @@ def command(
             "-o",
             help=".gif, .mp4, .webp, .png (contact sheet) or a folder/ of PNG frames; may be "
             "repeated. [default: A-B.gif beside A]",
+            shell_complete=complete_files,
         ),
     ] = None,
     size: SizeOption = None,
-    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")] = FPS,
-    hold: Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")] = HOLD,
+    fps: FpsOption = FPS,
+    hold: HoldOption = HOLD,
     report: Annotated[
         Path | None,
         typer.Option(

@@ -20,6 +20,8 @@ __all__ = [
     "FaceOption",
     "FitOption",
     "ForceOption",
+    "FpsOption",
+    "HoldOption",
     "JsonOption",
     "ModeOption",
     "ModelOption",
@@ -79,6 +81,8 @@ SizeOption = Annotated[
         "one's own, at most 2048]",
     ),
 ]
+FpsOption = Annotated[float, typer.Option(min=1, max=120, help="Frames a second.")]
+HoldOption = Annotated[float, typer.Option(min=0, max=60, help="Seconds on each photo.")]
 ProvenanceOption = Annotated[
     bool,
     typer.Option(
