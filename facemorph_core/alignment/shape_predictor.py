@@ -70,8 +70,9 @@ class Forest:
         Raises:
             OSError, ValueError: it is not there, or damaged.
         """
-        names = [field.name for field in fields(Forest)]
-        return Forest(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
+        files = (folder / f"{field.name}.npy" for field in fields(Forest))
+        # as plain arrays over the same memory: np.memmap makes every look at a part slow
+        return Forest(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
 
 
 def predict(image: NDArray[np.uint8], box: Corners, forest: Forest) -> Points:
@@ -80,7 +81,6 @@ def predict(image: NDArray[np.uint8], box: Corners, forest: Forest) -> Points:
     ``box`` is left, top, right, bottom in whole pixels, the last two included.
     """
     left, top, right, bottom = box
-    grey = (image.astype(np.uint16).sum(axis=2) // 3).astype(np.int32)
     origin, extent = np.array([left, top]), np.array([right - left, bottom - top])
     shape = forest.start.copy()
     trees = np.arange(forest.leaves.shape[1])
@@ -91,8 +91,9 @@ def predict(image: NDArray[np.uint8], box: Corners, forest: Forest) -> Points:
         u, v = forest.offsets[level].T
         near = np.stack([a * u + b * v, c * u + d * v], axis=1) + shape[forest.anchors[level]]
         x, y = np.floor(origin + extent * near + _ROUNDING).astype(int).T
-        inside = (x >= 0) & (y >= 0) & (x < grey.shape[1]) & (y < grey.shape[0])
-        seen = np.where(inside, grey[y * inside, x * inside], 0)
+        inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
+        grey = image[y * inside, x * inside].sum(axis=1, dtype=np.int32) // 3
+        seen = np.where(inside, grey, 0)
         node = np.zeros_like(trees)
         while node[0] < splits:  # all trees are equally deep
             one, other = forest.pixels[level, trees, node].T
