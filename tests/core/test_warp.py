@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.alignment import warp
@@ -66,13 +66,17 @@ def test_there_and_back_is_the_same_picture(seed):
 @settings(deadline=None, max_examples=10)
 @given(seeds)
 def test_landmarks_land_near_the_mean_shape(seed):
-    """A dot painted on a landmark is found near the mean shape's place in the texture."""
+    """A dot painted on a landmark is found near the mean shape's place in the texture.
+
+    Of shapes that would fold the picture this is not said: they are moved less.
+    """
     shape = shapes(seed, count=1, spread=0.7)
     fields = warp.displacements(shape)
+    assume(warp.areas(fields).min() > 1.5 * warp.LEAST_AREA)
     places = mean_shape().round().astype(int)
     inside = ((places >= 4) & (places < FRAME_SIZE - 4)).all(axis=1)
     there = mean_shape()[inside] + fields[0][places[inside, 1], places[inside, 0]]
-    assert np.linalg.norm(there - shape[0][inside], axis=1).mean() < 1.5
+    assert np.linalg.norm(there - shape[0][inside], axis=1).mean() < 1
 
 
 @settings(deadline=None, max_examples=10)
