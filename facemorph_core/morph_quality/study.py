@@ -27,7 +27,8 @@ from facemorph_core.morph_quality.judges import Judges
 from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.engine import FRAMES_VERSION, STEPS, Morpher, alphas
+from facemorph_core.morphing.engine import FRAMES_VERSION, Morpher
+from facemorph_core.morphing.transition import STEPS, alphas
 from facemorph_core.output import reported_output
 from facemorph_core.resume import claim
 from facemorph_core.rundir import write_atomic
@@ -101,8 +102,8 @@ def run_study(
 def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
     """The figures of one pair in the morpher's mode; NaN for what is not seen."""
     first, second = case.faces
-    frames = morpher.frames(case.faces, alphas(STEPS))
-    near = morpher.frames(case.faces, NEAR_ENDS)
+    way = morpher.between(case.faces)
+    frames, near = way.frames(alphas(STEPS)), way.frames(NEAR_ENDS)
     middle, points = frames[STEPS // 2], _interpolated(case, 0.5)
     photos, marks = (first.pixels, second.pixels), (first.landmarks, second.landmarks)
     found: dict[str, Any] = {
@@ -111,10 +112,9 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
         "landmarks": _error_of_found(middle, points, judges.detector),
     }
     if judges.steps is not None:
-        eased = morpher.but(ease="perceptual").positions(case.faces)
         found["steps"] = judges.steps(frames)
         found["uneven"] = unevenness(found["steps"])
-        found["uneven_eased"] = unevenness(judges.steps(morpher.frames(case.faces, eased)))
+        found["uneven_eased"] = unevenness(judges.steps(way.frames(way.equal_to_the_eye())))
     if judges.features is not None:
         found["features"] = judges.features(middle[None])[0]
     if judges.embedder is not None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from facemorph_core.errors import PhotoError
 from facemorph_core.hashing import file_sha256
-from facemorph_core.morphing.engine import STEPS, Morpher, MorphFace
+from facemorph_core.morphing.engine import Morpher, MorphFace
+from facemorph_core.morphing.transition import STEPS
 from facemorph_core.output import held_alone, named_after, reported_output
 from facemorph_core.resume import claim
 from facemorph_core.rundir import append_entry, read_entries

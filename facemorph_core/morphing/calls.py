@@ -14,8 +14,9 @@ from facemorph_core.bundle.read import Bundle
 from facemorph_core.latent.kinds import Kind
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.choices import Compose, Ease, Mode
-from facemorph_core.morphing.engine import STEPS, Morpher, Photo, alphas
+from facemorph_core.morphing.engine import Morpher, Photo
 from facemorph_core.morphing.sequence import MorphSequence
+from facemorph_core.morphing.transition import STEPS, alphas
 
 __all__ = ["average", "generate_morph_sequence", "morph"]
 

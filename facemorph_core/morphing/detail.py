@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Agreement", "agreement", "blurred", "gains", "preferences"]
+__all__ = ["Agreement", "agreement", "blurred", "gains", "normalised", "preferences"]
 
 Values = NDArray[np.float32]
 
@@ -101,7 +101,7 @@ def gains(weights: NDArray[np.float64], preferred: Values, found: Agreement) -> 
     """g: what each face's fine detail is multiplied by before they are added."""
     with np.errstate(divide="ignore"):
         odds = np.log(weights).astype(np.float32)[:, None, None] + preferred
-    chosen = _normalised((1 + DECIDED * (1 - found.correlation)) * odds)
+    chosen = normalised((1 + DECIDED * (1 - found.correlation)) * odds)
     exponents = weights.astype(np.float32)
     wanted = np.exp(np.tensordot(exponents, np.log(found.energies), axes=1))
     present = np.einsum("ixy,jxy,ijxy->xy", chosen, chosen, found.products)
@@ -114,6 +114,7 @@ def blurred(image: Values, sigma: float) -> Values:
     return np.asarray(found, np.float32)
 
 
-def _normalised(odds: Values) -> Values:
+def normalised(odds: Values) -> Values:
+    """Of logarithms (P, s, s), what they are of, 1 in sum."""
     powers = np.exp(odds - odds.max(axis=0))
     return powers / powers.sum(axis=0)

@@ -8,14 +8,12 @@ is the photo itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +29,21 @@ from facemorph_core.bundle.locate import find_model
 from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.interpolate import path as latent_path
 from facemorph_core.latent.kinds import Kind
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
-from facemorph_core.morphing.curves import bent, equal_steps
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.provenance import Provenance
-from facemorph_core.morphing.seen import visible_steps
 from facemorph_core.morphing.sequence import MorphSequence
+from facemorph_core.morphing.threads import Progress, side_by_side
+from facemorph_core.morphing.transition import STEPS, Look, Transition
 from facemorph_core.morphing.view import View
 
 Photo = Path | str | Image.Image | NDArray[np.uint8]
-Frames = NDArray[np.uint8]
-Look = Callable[[NDArray[np.float64]], View]
-Progress = Callable[[int, int], None]
-T = TypeVar("T")
 
-STEPS = 21
-"""Frames of a morph between two photos: alpha in steps of 0.05."""
 FRAMES_VERSION = 1
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
-MOST_THREADS = 4
-"""Each holds a picture or two."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +141,7 @@ class Morpher:
         chosen = choices or ["largest"] * len(photos)
         if len(chosen) != len(photos):
             raise ValueError(f"{len(photos)} photos and {len(chosen)} choices of a face")
-        return _all_done(
+        return side_by_side(
             [partial(self.face, *each) for each in zip(photos, chosen, strict=True)], progress
         )
 
@@ -174,30 +163,29 @@ class Morpher:
         positions: list[NDArray[np.float64]] = []
         jobs: list[Callable[[], NDArray[np.uint8]]] = []
         for start, pair in enumerate(pairwise(route)):
-            layers = Layers(self.bundle, [face.layer for face in pair], self.mode)
-            spaced = self._spaced(layers, steps)
+            way = self.between([face.layer for face in pair], first=route[0].layer)
+            spaced = way.positions(steps)
             last = start == len(route) - 2
             shown = spaced if last and not loop else spaced[:-1]
-            look = self._look(layers.faces, route[0].layer)
-            jobs += [partial(self._between, layers, alpha, look) for alpha in shown.tolist()]
+            jobs += [partial(way.frame, alpha) for alpha in shown.tolist()]
             positions.append(start + shown)
         return MorphSequence(
-            frames=np.stack(_all_done(jobs, progress)),
+            frames=np.stack(side_by_side(jobs, progress)),
             alphas=np.concatenate(positions),
             faces=tuple(face.aligned for face in faces),
             provenance=self.provenance,
         )
 
-    def positions(self, pair: Sequence[Face], steps: int = STEPS) -> NDArray[np.float64]:
-        """The alphas (steps,) of a morph between two faces, as `ease` spaces them."""
-        return self._spaced(Layers(self.bundle, pair, self.mode), steps)
-
-    def frames(self, pair: Sequence[Face], alphas: NDArray[np.float64]) -> Frames:
-        """The pictures between two faces at any ``alphas`` (n,)."""
-        layers = Layers(self.bundle, pair, self.mode)
-        look = self._look(pair, pair[0])
-        jobs = [partial(self._between, layers, alpha, look) for alpha in alphas.tolist()]
-        return np.stack(_all_done(jobs))
+    def between(self, pair: Sequence[Face], *, first: Face | None = None) -> Transition:
+        """The way from one face to another; pictures have the shape of ``first``, else its own."""
+        return Transition(
+            Layers(self.bundle, pair, self.mode),
+            self._look(pair, first or pair[0]),
+            path=self.path,
+            shape_curve=self.shape_curve,
+            texture_curve=self.texture_curve,
+            ease=self.ease,
+        )
 
     def blend(
         self,
@@ -223,7 +211,7 @@ class Morpher:
             for code, own in zip(codes, shares, strict=True)
         ]
         return MorphBlend(
-            frames=np.stack(_all_done(jobs, progress)),
+            frames=np.stack(side_by_side(jobs, progress)),
             weights=shares,
             faces=tuple(face.aligned for face in faces),
             provenance=self.provenance,
@@ -244,52 +232,6 @@ class Morpher:
             view = View.of_frame(self._side)
             return lambda weights: view
         return Canvas.of(faces, canvas_size(first.photo, self.size or LONGEST_SIDE)).view
-
-    def _spaced(self, layers: Layers, steps: int) -> NDArray[np.float64]:
-        if self.ease != "perceptual":
-            return bent(alphas(steps), self.ease)
-        view = View.of_frame(FRAME_SIZE)
-
-        def changes(places: NDArray[np.float64]) -> NDArray[np.float64]:
-            jobs = [partial(self._between, layers, alpha, lambda _: view) for alpha in places]
-            return visible_steps(np.stack([on_white(frame) for frame in _all_done(jobs)]))
-
-        return equal_steps(changes, steps)
-
-    def _between(self, layers: Layers, alpha: float, look: Look) -> NDArray[np.uint8]:
-        """The picture (h, w, C) of two faces at ``alpha``."""
-        first, second = (face.code for face in layers.faces)
-        split, join = self.bundle.geometry.split, self.bundle.geometry.join
-        ways = np.array([alpha])
-        shape, texture = (bent(ways, curve) for curve in (self.shape_curve, self.texture_curve))
-        code = join(
-            split(latent_path(first, second, shape, self.path))[0],
-            split(latent_path(first, second, texture, self.path))[1],
-        )[0]
-        moved, dyed = (np.array([1 - part[0], part[0]]) for part in (shape, texture))
-        return layers.frame(code, moved, dyed, look(moved))
-
-
-def _all_done(jobs: Sequence[Callable[[], T]], progress: Progress | None = None) -> list[T]:
-    """What the jobs come to, done side by side; ``progress`` is told (done, total)."""
-    found: list[T] = []
-    with ThreadPoolExecutor(max_workers=min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for each in pool.map(_done, jobs):
-            found.append(each)
-            if progress:
-                progress(len(found), len(jobs))
-    return found
-
-
-def _done(job: Callable[[], T]) -> T:
-    return job()
-
-
-def alphas(steps: int) -> NDArray[np.float64]:
-    """``steps`` equal steps from 0 to 1, both included."""
-    if steps < 2:
-        raise ValueError(f"a morph has at least its two ends, so steps >= 2 (got {steps})")
-    return np.linspace(0, 1, steps)
 
 
 def _check_framing(bundle: Bundle) -> None:

@@ -6,18 +6,20 @@ r"""A frame between faces: geometry, decoded texture, and the faces' own detail.
 
 A face is its photo in the frame, its mesh and its code. Every photo x_i is parted into what is
 coarse, l_i (the decoder's picture of it and a blur of the rest), and its fine detail. With W_i the
-warp from face i to the frame's mesh, W that from the mean shape, and T the decoder's texture,
+warp from face i to the frame's mesh, W that from the mean shape, T the decoder's texture, and o
+from 0 on the face to 1 around it,
 
 .. math::
-    f = W[T(\sum_i w_i z_i) - \sum_i w_i T(z_i)]
-        + \sum_i w_i \, W_i[l_i] + \sum_i g_i \, W_i[x_i - l_i]
+    f = W[(1 - o) (T(\sum_i w_i z_i) - \sum_i w_i T(z_i))]
+        + \sum_i v_i \, W_i[l_i] + \sum_i g_i \, W_i[x_i - l_i]
 
-The first term is what the decoder knows better than a fade: one hairline where a fade shows two.
-`detail` says what the gain g of each face is at each place. With all weight on one face the first
-term vanishes, w = g = 1 and W_i is the identity: the frame is the photo.
+The first term is what the decoder knows better than a fade. On the face v_i is w_i, a fade, and
+around it the choice of one face (`surroundings`); `detail` says what the gain g of each face is at
+each place. With all weight on one face the first term vanishes, v = g = 1 and W_i is the identity:
+the frame is the photo.
 
 A `View` is what is shown: the frame at any size, or as much around it as the photos hold. Towards
-the edge of the frame both then become the plain fade that surrounds it, so there is no seam.
+the edge of the frame v and g become what they are beyond it, so there is no seam.
 
 Convention:
     points, meshes and codes are those of the canonical frame of FRAME_SIZE pixels; weights (P,)
@@ -38,7 +40,7 @@ from facemorph_core.alignment import mesh
 from facemorph_core.alignment.frame import FRAME_SIZE, mean_shape
 from facemorph_core.alignment.geometry import Affine, Points
 from facemorph_core.bundle.read import Bundle
-from facemorph_core.morphing import detail
+from facemorph_core.morphing import detail, surroundings
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.view import Photo, View, inner
 
@@ -47,6 +49,8 @@ __all__ = ["Face", "Layers"]
 Values = NDArray[np.float32]
 Weights = NDArray[np.float64]
 
+DRAWN = 1.0
+"""How much of what the decoder knows better than a fade is shown."""
 FRINGE = 8
 """Pixels that colours reach into what is transparent."""
 
@@ -110,7 +114,10 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        self._preferred = detail.preferences(self._agreement)
+        around = surroundings.around()
+        self._around = surroundings.preferences(self._agreement)
+        own = detail.preferences(self._agreement)
+        self._preferred = own + around * (self._around - own)
 
     def _drawn(self, codes: NDArray[np.float32]) -> Values:
         """What the decoder draws, (n, 128, 128, 3)."""
@@ -130,17 +137,27 @@ class Layers:
     ) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
         *own, mean = mesh.displacements(target, [*self._meshes, self._mean])
-        gains = self._in_target(detail.gains(texture, self._preferred, self._agreement), mean)
-        common = self._drawn(code[None])[0]
-        common -= np.tensordot(texture.astype(np.float32), self._textures, axes=1)
-        fade = texture.astype(np.float32)
-        coarse = _moved(common, mean)
+        maps = [
+            1 - surroundings.around()[None],
+            surroundings.shares(texture, self._around),
+            detail.gains(texture, self._preferred, self._agreement),
+        ]
+        face, shares, gains = np.split(
+            self._in_target(np.concatenate(maps), mean), (1, 1 + len(texture)), axis=-1
+        )
+        coarse = DRAWN * face * _moved(self._common(code, texture), mean)
         for number in np.flatnonzero(texture).tolist():
-            coarse += (fade - gains)[..., number, None] * _moved(self._low[number], own[number])
+            coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
+        beyond = surroundings.far(texture, self._around)
         within = inner() if view.placed else np.ones_like(inner())
-        result = self._faded(fade + view.shown(within * (gains - fade)), texture, own, view)
+        result = self._faded(beyond + view.shown(within * (gains - beyond)), texture, own, view)
         result[..., :3] += view.shown(within * coarse)
         return result
+
+    def _common(self, code: NDArray[np.float32], texture: Weights) -> Values:
+        """What the decoder draws of ``code`` and a fade of its pictures of the faces does not."""
+        faded = np.tensordot(texture.astype(np.float32), self._textures, axes=1)
+        return np.asarray(self._drawn(code[None])[0] - faded, np.float32)
 
     def _cross_faded(self, shape: Weights, texture: Weights, view: View) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)

@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.engine import Morpher, alphas
+from facemorph_core.morphing.engine import Morpher
 from facemorph_core.morphing.layers import Face
+from facemorph_core.morphing.transition import alphas
 
 __all__ = ["Strip", "draw_strips", "film_strip", "film_strips"]
 
@@ -42,7 +43,7 @@ def film_strips(
     own = {mode: morpher.but(mode=mode, compose="frame", size=size) for mode in modes}
     places = alphas(shown)
     return [
-        Strip({mode: _opaque(each.frames(pair, places)) for mode, each in own.items()})
+        Strip({mode: _opaque(each.between(pair).frames(places)) for mode, each in own.items()})
         for pair in pairs
     ]
 

@@ -25,8 +25,9 @@ from facemorph_core.export import write_bundle
 from facemorph_core.models import VAE
 from facemorph_core.morphing.calls import morph
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps
-from facemorph_core.morphing.engine import Morpher, MorphFace, alphas
+from facemorph_core.morphing.engine import Morpher, MorphFace
 from facemorph_core.morphing.seen import visible_steps
+from facemorph_core.morphing.transition import alphas
 from simulations.step_judge import StepJudge
 from tests.core.faces import GRACE_HOPPER, astronaut
 

@@ -14,7 +14,7 @@ from facemorph_core.alignment import align_photo
 from facemorph_core.alignment.geometry import rescaling
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.metrics.hull import hull_mask
-from facemorph_core.morphing import detail
+from facemorph_core.morphing import detail, surroundings
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.view import View
@@ -96,6 +96,56 @@ def test_the_order_of_faces_does_not_matter() -> None:
     gains = detail.gains(weights, wanted, detail.agreement(fine))
     other = detail.gains(weights[turned], wanted[turned], detail.agreement(fine[turned]))
     np.testing.assert_allclose(gains[turned], other, rtol=1e-4, atol=1e-6)
+
+
+# --- surroundings ------------------------------------------------------------------------------
+
+
+def kept(seed: int, count: int = 2) -> np.ndarray:
+    """Preferences of faces that have more and more detail around them."""
+    stronger = noise(seed, count) * np.linspace(1, 2, count, dtype=np.float32)[:, None, None, None]
+    return surroundings.preferences(detail.agreement(stronger))
+
+
+@given(seed=st.integers(0, 99), weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=5))
+@settings(max_examples=20)
+def test_shares_of_a_place_are_one_in_sum(seed: int, weights: list[float]) -> None:
+    given_weights = np.array(weights) / sum(weights)
+    wanted = kept(seed, len(weights))
+    shares = surroundings.shares(given_weights, wanted)
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-5)
+    assert surroundings.far(given_weights, wanted).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_face_with_all_weight_has_its_own_surroundings() -> None:
+    for chosen in np.eye(3):
+        shares = surroundings.shares(chosen, kept(0, 3))
+        np.testing.assert_allclose(shares, chosen[:, None, None] * np.ones_like(shares), atol=1e-6)
+        np.testing.assert_allclose(surroundings.far(chosen, kept(0, 3)), chosen, atol=1e-6)
+
+
+@given(alpha=st.floats(0.05, 0.95))
+@settings(max_examples=20)
+def test_the_face_fades_and_most_of_what_surrounds_it_is_of_one(alpha: float) -> None:
+    shares = surroundings.shares(np.array([1 - alpha, alpha]), kept(0))
+    around = surroundings.around()
+    np.testing.assert_allclose(shares[1][around < 1e-3], alpha, atol=0.02)
+    largest = shares.max(axis=0)[around > 0.99]
+    assert (largest > 0.8).mean() > 0.6
+
+
+def test_no_place_goes_back_to_the_first_face() -> None:
+    wanted = kept(0)
+    alphas = np.linspace(0, 1, 41)
+    shares = np.stack([surroundings.shares(np.array([1 - a, a]), wanted)[1] for a in alphas])
+    assert (np.diff(shares, axis=0) > -1e-6).all()
+
+
+def test_what_surrounds_a_face_changes_over_the_same_way_there_and_back() -> None:
+    wanted, weights = kept(0), np.array([0.4, 0.6])
+    there = surroundings.shares(weights, wanted)
+    back = surroundings.shares(weights[::-1], wanted[::-1])
+    np.testing.assert_allclose(there, back[::-1], atol=1e-6)
 
 
 # --- layers ------------------------------------------------------------------------------------
@@ -181,6 +231,23 @@ def test_faces_may_come_in_any_order_and_number(bundle: Bundle, faces: list[Face
 def test_one_face_alone_is_itself(bundle: Bundle, faces: list[Face]) -> None:
     frame = between(Layers(bundle, faces[:1]), faces[:1], np.ones(1))
     np.testing.assert_array_equal(frame, faces[0].pixels)
+
+
+def test_two_backgrounds_are_not_seen_at_once(bundle: Bundle, faces: list[Face]) -> None:
+    """Every corner of the frame is one photo's, where the classical morph shows both."""
+    pair = faces[:2]
+
+    def mixed(mode: Mode) -> int:
+        frame = between(Layers(bundle, pair, mode), pair, HALF).astype(float)
+        corners = [(slice(0, 12), slice(0, 12)), (slice(0, 12), slice(-12, None))]
+        away = [
+            min(np.abs(frame[place] - face.pixels[place]).mean() for face in pair)
+            for place in corners
+        ]
+        return sum(distance > 15 for distance in away)
+
+    assert mixed("landmark") == 2
+    assert mixed("full") == 0
 
 
 def test_shape_and_texture_go_their_own_ways(bundle: Bundle, faces: list[Face]) -> None:
