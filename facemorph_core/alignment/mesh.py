@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS, mean_shape
 from facemorph_core.alignment.geometry import Points
 
-__all__ = ["Displacement", "displacements", "places", "triangles", "vertices"]
+__all__ = ["Displacement", "displacements", "head", "places", "triangles", "vertices"]
 
 Values = NDArray[np.float32]
 Displacement = Values
@@ -45,8 +45,12 @@ _SUBPIXEL_BITS = 4  # of the corners that OpenCV paints between
 
 def vertices(landmarks: Points) -> Points:
     """The mesh of a face with ``landmarks`` (68, 2) in the canonical frame."""
-    inside = np.clip(np.concatenate([landmarks, _arc(landmarks)]), 0, FRAME_SIZE - 1)
-    return np.concatenate([inside, _border()])
+    return np.concatenate([np.clip(head(landmarks), 0, FRAME_SIZE - 1), _border()])
+
+
+def head(landmarks: Points) -> Points:
+    """The 68 landmarks and the arc over the forehead."""
+    return np.concatenate([landmarks, _arc(landmarks)])
 
 
 def displacements(target: Points, sources: Sequence[Points]) -> list[Displacement]:

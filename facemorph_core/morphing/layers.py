@@ -10,13 +10,13 @@ warp from face i to the frame's mesh, W that from the mean shape, T the decoder'
 from 0 on the face to 1 around it,
 
 .. math::
-    f = W[(1 - o) (T(\sum_i w_i z_i) - \sum_i w_i T(z_i))]
+    f = d \, W[(1 - o) (T(\sum_i w_i z_i) - \sum_i w_i T(z_i))]
         + \sum_i v_i \, W_i[l_i] + \sum_i g_i \, W_i[x_i - l_i]
 
-The first term is what the decoder knows better than a fade. On the face v_i is w_i, a fade, and
-around it the choice of one face (`surroundings`); `detail` says what the gain g of each face is at
-each place. With all weight on one face the first term vanishes, v = g = 1 and W_i is the identity:
-the frame is the photo.
+The first term is what the decoder knows better than a fade, d = DRAWN of it. On the face v_i is
+w_i, a fade, and around it the choice of one face (`surroundings`); `detail` says what the gain g of
+each face is at each place. With all weight on one face the first term vanishes, v = g = 1 and W_i
+is the identity: the frame is the photo.
 
 A `View` is what is shown: the frame at any size, or as much around it as the photos hold. Towards
 the edge of the frame v and g become what they are beyond it, so there is no seam.
@@ -49,7 +49,7 @@ __all__ = ["Face", "Layers"]
 Values = NDArray[np.float32]
 Weights = NDArray[np.float64]
 
-DRAWN = 1.0
+DRAWN = 0.25
 """How much of what the decoder knows better than a fade is shown."""
 FRINGE = 8
 """Pixels that colours reach into what is transparent."""
@@ -114,10 +114,9 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        around = surroundings.around()
         self._around = surroundings.preferences(self._agreement)
-        own = detail.preferences(self._agreement)
-        self._preferred = own + around * (self._around - own)
+        own, around = detail.preferences(self._agreement), surroundings.around()
+        self._preferred = own + around * (self._around[:, None, None] - own)
 
     def _drawn(self, codes: NDArray[np.float32]) -> Values:
         """What the decoder draws, (n, 128, 128, 3)."""
@@ -148,7 +147,7 @@ class Layers:
         coarse = DRAWN * face * _moved(self._common(code, texture), mean)
         for number in np.flatnonzero(texture).tolist():
             coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
-        beyond = surroundings.far(texture, self._around)
+        beyond = surroundings.beyond(texture, self._around)
         within = inner() if view.placed else np.ones_like(inner())
         result = self._faded(beyond + view.shown(within * (gains - beyond)), texture, own, view)
         result[..., :3] += view.shown(within * coarse)
