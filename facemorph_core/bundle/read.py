@@ -7,7 +7,6 @@ floats in [-1, 1], do not leave this file.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +39,7 @@ from facemorph_core.errors import BundleError
 from facemorph_core.inference import cpu_session
 from facemorph_core.latent.fitting import fitted
 from facemorph_core.latent.geometry import Geometry, geometry_of
+from facemorph_core.processes import available_cores
 
 CHUNK = 16  # images a pass: bounds the memory of a long morph
 MAX_THREADS = 4  # more hardly helps a net of this size
@@ -199,7 +199,9 @@ class Bundle:
     def _session(self, member: str) -> Any:
         self._graph(member)
         try:
-            return cpu_session(bytes(self.members[member]), threads=min(_cores(), MAX_THREADS))
+            return cpu_session(
+                bytes(self.members[member]), threads=min(available_cores(), MAX_THREADS)
+            )
         except Exception as error:
             raise _damaged(self.path, f"{member} cannot be loaded: {_reason(error)}") from error
 
@@ -303,9 +305,3 @@ def _damaged(path: Path, reason: str) -> BundleError:
 
 def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.load import dump_run_config
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, write_shard
@@ -18,7 +19,7 @@ from simulations.bench.federation.run import PCA, Result, _kept
 from simulations.bench.speed.learners import entrants
 from simulations.bench.speed.memory import peaks, program_of
 from simulations.bench.speed.pace import Pace, Roof, ratios, roof
-from simulations.bench.speed.race import Finish
+from simulations.bench.speed.race import Finish, race
 from simulations.bench.speed.report import SpeedReport, to_json
 from simulations.bench.speed.report import to_markdown as speed_markdown
 from simulations.bench.speed.rounds import Crowd, RoundCost
@@ -64,6 +65,23 @@ def test_the_report_has_the_ratio_under_its_key_and_every_part_in_a_table():
     text = speed_markdown(report)
     for words in ("| ours | 1.0 M | 64 | 128.0 | 4.00 |", "| ratio | 1.11 |", "10 of 1000"):
         assert words in text
+
+
+@pytest.mark.slow
+def test_a_race_that_goes_on_keeps_to_the_seconds_it_began_with(tmp_path):
+    """The pace of a machine is never measured twice the same."""
+    rng = np.random.default_rng(0)
+    faces = write_shard(
+        tmp_path / "faces",
+        rng.integers(0, 255, (66, 128, 128, 3), dtype=np.uint8),
+        np.repeat(mean_shape()[None], 66, axis=0).astype(np.float32),
+        [IndexRow(person=f"p{n}", split="train" if n < 64 else "val") for n in range(66)],
+    )
+    first = race(faces, [pace("book", 1.0)], out=tmp_path / "race", images=6)
+    assert [finish.ahead is None for finish in first] == [True, False, False, False]
+    assert all(finish.images >= 64 for finish in first)
+    again = race(faces, [pace("book", 0.7)], out=tmp_path / "race", images=6)
+    assert again == first
 
 
 def test_peaks_see_the_memory_of_a_child():
