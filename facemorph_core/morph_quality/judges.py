@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from facemorph_core.errors import MissingExtra, WeightsUnavailable
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 from facemorph_core.processes import available_cores
 
-__all__ = ["Judges", "judges_here"]
+__all__ = ["Judges", "Remembering", "judges_here"]
 
 Pictures = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
@@ -33,6 +34,25 @@ class Judges:
     """(n, S, S, 3) -> (n, 512) of VGG16."""
     unavailable: dict[str, str] = field(default_factory=dict)
     """What is not measured, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembering:
+    """An embedder that looks at no picture twice: at their ends, morphs of two modes are photos."""
+
+    embedder: Embedder
+    known: dict[bytes, Numbers] = field(default_factory=dict)
+
+    def embed(self, faces: Pictures, landmarks: NDArray[Any]) -> Numbers:
+        """As `Embedder.embed`."""
+        both = list(zip(faces, np.asarray(landmarks, np.float64), strict=True))
+        keys = [hashlib.sha256(face.tobytes() + points.tobytes()).digest() for face, points in both]
+        new = {key: place for place, key in enumerate(keys) if key not in self.known}
+        if new:
+            places = list(new.values())
+            found = self.embedder.embed(faces[places], np.asarray(landmarks)[places])
+            self.known.update(zip(new, found, strict=True))
+        return np.stack([self.known[key] for key in keys])
 
 
 def judges_here() -> Judges:

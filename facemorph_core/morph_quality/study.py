@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.alignment.landmarks import LandmarkDetector
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.morph_quality.judges import Judges
+from facemorph_core.morph_quality.judges import Judges, Remembering
 from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
@@ -178,10 +178,13 @@ def _block(
     """Keys are "group/name"; the first axis is the pairs."""
     columns: dict[str, list[NDArray[np.float64]]] = {}
     for case in cases:
-        groups = {PARENTS: measured_parents(case, judges)}
+        looking = judges
+        if judges.embedder is not None:
+            looking = replace(judges, embedder=Remembering(judges.embedder))
+        groups = {PARENTS: measured_parents(case, looking)}
         for mode in modes:
             own = morpher.but(mode=mode, size=FRAME_SIZE)
-            groups[mode] = measured(case, own, judges)
+            groups[mode] = measured(case, own, looking)
         for group, found in groups.items():
             for name, value in found.items():
                 columns.setdefault(f"{group}/{name}", []).append(value)

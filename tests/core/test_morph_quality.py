@@ -15,7 +15,7 @@ from facemorph_core.cli.main import main
 from facemorph_core.errors import OutputError, PairsError
 from facemorph_core.metrics.bootstrap import interval_of_mean
 from facemorph_core.morph_quality import study as study_module
-from facemorph_core.morph_quality.judges import Judges, judges_here
+from facemorph_core.morph_quality.judges import Judges, Remembering, judges_here
 from facemorph_core.morph_quality.measures import (
     landmark_error,
     relative_sharpness,
@@ -188,6 +188,25 @@ def test_likeness_is_measured_only_against_another_photo(study: Study) -> None:
     assert to_b[-1] < to_b[0]
     bound = study.columns[PARENTS]["bound"]
     assert (bound[1:] < worst[1:] + 0.05).all()
+
+
+def test_no_face_is_embedded_twice_and_each_gets_its_own() -> None:
+    looked_at: list[int] = []
+
+    class Mean:
+        def embed(self, faces: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+            looked_at.append(len(faces))
+            means = faces.mean(axis=(1, 2)) + landmarks.mean(axis=1).sum(axis=1)[:, None]
+            return np.asarray(means, np.float64)
+
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)[[0, 1, 0, 2, 2]]
+    points = rng.uniform(0, 8, (5, 68, 2))
+    points[2] = points[0]  # the same picture at the same landmarks; the last two differ in theirs
+    remembering = Remembering(Mean())
+    for _ in range(2):
+        np.testing.assert_array_equal(remembering.embed(faces, points), Mean().embed(faces, points))
+    assert looked_at == [4, 5, 5]
 
 
 def test_a_study_goes_on_where_it_was_stopped(
