@@ -149,7 +149,11 @@ class Layers:
             coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
         beyond = surroundings.beyond(texture, self._around)
         within = inner() if view.placed else np.ones_like(inner())
-        result = self._faded(beyond + view.shown(within * (gains - beyond)), texture, own, view)
+
+        def shown(maps: Values) -> Values:
+            return np.asarray(beyond + view.shown(within * (maps - beyond)))
+
+        result = self._faded(shown(gains), shown(shares), texture, own, view)
         result[..., :3] += view.shown(within * coarse)
         return result
 
@@ -161,8 +165,8 @@ class Layers:
     def _cross_faded(self, shape: Weights, texture: Weights, view: View) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
         own = mesh.displacements(target, list(self._meshes))
-        gains = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
-        return self._faded(gains, texture, own, view)
+        fade = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
+        return self._faded(fade, fade, texture, own, view)
 
     def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
         picture = view.shown(drawn)
@@ -174,11 +178,16 @@ class Layers:
         return result
 
     def _faded(
-        self, gains: Values, texture: Weights, own: Sequence[mesh.Displacement], view: View
+        self,
+        gains: Values,
+        shares: Values,
+        texture: Weights,
+        own: Sequence[mesh.Displacement],
+        view: View,
     ) -> Values:
         """The photos warped, in sum, each times its ``gains`` (h, w, P).
 
-        Opacity fades by ``texture``; what is not there gives no colour.
+        Opacity fades by ``shares`` (h, w, P); what is not there gives no colour.
         """
         result = np.zeros((*view.size, self._photos[0].channels), np.float32)
         pull = view.pull() if view.placed else None
@@ -188,7 +197,7 @@ class Layers:
             gain = gains[..., number, None]
             if photo.shape[2] == 4:
                 gain = gain * photo[..., 3:]
-                result[..., 3:] += np.float32(texture[number]) * photo[..., 3:]
+                result[..., 3:] += shares[..., number, None] * photo[..., 3:]
             result[..., :3] += gain * photo[..., :3]
         if result.shape[2] == 4:
             result[..., :3] /= np.maximum(result[..., 3:], 1e-3)

@@ -165,11 +165,22 @@ def test_transparency_goes_through_and_leaves_no_fringe(compose: Any) -> None:
     assert np.abs(frames[1][same][:, :3] - truth[same]).mean() < 0.1
 
 
-def test_an_opaque_photo_and_one_with_transparency_go_together() -> None:
+@pytest.mark.parametrize("mode", ["full", "landmark"])
+def test_an_opaque_photo_and_one_with_transparency_go_together(mode: Any) -> None:
     clear = np.dstack([astronaut(), np.full((512, 512), 255, np.uint8)])
     clear[:100, :, 3] = 0
-    morpher = Morpher(compose="photo")
-    frames = morpher.sequence([morpher.face(GRACE_HOPPER), morpher.face(clear)], steps=3).frames
+    morpher = Morpher(mode=mode, compose="photo")
+    opaque = load_photo(GRACE_HOPPER)
+    frames = morpher.sequence([morpher.face(opaque), morpher.face(clear)], steps=9).frames
     assert (frames[0][..., 3] == 255).all()
-    assert 100 < frames[1][0, 256, 3] < 155
-    assert frames[2][0, 256, 3] == 0
+    assert frames[-1][0, 256, 3] == 0
+    opacity = frames[:, 0, 256, 3].astype(int)
+    assert (np.diff(opacity) <= 0).all()
+    if mode == "landmark":
+        assert 100 < opacity[4] < 155
+    else:
+        assert min(opacity[4], 255 - opacity[4]) < 5  # one photo's, there or not there
+    for frame in frames:  # what is there has the opaque photo's colours: nothing turns black
+        there = frame[0, :, 3] > 30
+        away = np.abs(frame[0, there, :3].astype(int) - opaque[0, there])
+        assert not there.any() or away.mean() < 20
