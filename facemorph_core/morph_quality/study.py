@@ -103,7 +103,8 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
     """The figures of one pair in the morpher's mode; NaN for what is not seen."""
     first, second = case.faces
     way = morpher.between(case.faces)
-    frames, near = way.frames(alphas(STEPS)), way.frames(NEAR_ENDS)
+    even = alphas(STEPS)
+    frames, near = way.frames(even), way.frames(NEAR_ENDS)
     middle, points = frames[STEPS // 2], _interpolated(case, 0.5)
     photos, marks = (first.pixels, second.pixels), (first.landmarks, second.landmarks)
     found: dict[str, Any] = {
@@ -112,9 +113,10 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
         "landmarks": _error_of_found(middle, points, judges.detector),
     }
     if judges.steps is not None:
+        eased = way.equal_to_the_eye(known=dict(zip(even.tolist(), frames, strict=True)))
         found["steps"] = judges.steps(frames)
         found["uneven"] = unevenness(found["steps"])
-        found["uneven_eased"] = unevenness(judges.steps(way.frames(way.equal_to_the_eye())))
+        found["uneven_eased"] = unevenness(judges.steps(way.frames(eased)))
     if judges.features is not None:
         found["features"] = judges.features(middle[None])[0]
     if judges.embedder is not None:

@@ -6,12 +6,13 @@ other. So every place of the face decides for itself, in the mean shape:
 
 .. math::
     t_i \propto (w_i \, e^{p_i})^{\,1 + k (1 - r)}, \qquad
-    g_i = t_i \sqrt{\frac{\prod_j E_j^{w_j}}{\sum_{jl} t_j t_l C_{jl}}}
+    g_i = t_i \sqrt{\frac{\prod_j E_j^{v_j}}{\sum_{jl} t_j t_l C_{jl}}}
 
 with the faces' weights :math:`w`, the local energies :math:`E_j = C_{jj}` of their details, what
 these have in common :math:`C_{jl}`, and :math:`r` their correlation. Where details agree this is a
 fade; where they do not, one face gives the detail. The root keeps its energy between that of the
-faces. A weight of one gives that face's own detail: no special case.
+faces, by their shares :math:`v` of the place: the weights on the face, one face's around it
+(`surroundings`). A weight of one gives that face's own detail: no special case.
 
 The preferences p let places change over at different times, so that a morph does not do all of it
 in its middle: a face keeps longest the places where its detail is stronger than the other's. They
@@ -97,13 +98,14 @@ def preferences(found: Agreement) -> Values:
     return (SPREAD * (ranks / (places - 1) - 0.5)).astype(np.float32).reshape(stronger.shape)
 
 
-def gains(weights: NDArray[np.float64], preferred: Values, found: Agreement) -> Values:
+def gains(
+    weights: NDArray[np.float64], shares: Values, preferred: Values, found: Agreement
+) -> Values:
     """g: what each face's fine detail is multiplied by before they are added."""
     with np.errstate(divide="ignore"):
         odds = np.log(weights).astype(np.float32)[:, None, None] + preferred
     chosen = normalised((1 + DECIDED * (1 - found.correlation)) * odds)
-    exponents = weights.astype(np.float32)
-    wanted = np.exp(np.tensordot(exponents, np.log(found.energies), axes=1))
+    wanted = np.exp((shares * np.log(found.energies)).sum(axis=0))
     present = np.einsum("ixy,jxy,ijxy->xy", chosen, chosen, found.products)
     return chosen * np.minimum(np.sqrt(wanted / np.maximum(present, 1e-6)), MOST_GAIN)
 

@@ -136,14 +136,10 @@ class Layers:
     ) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
         *own, mean = mesh.displacements(target, [*self._meshes, self._mean])
-        maps = [
-            1 - surroundings.around()[None],
-            surroundings.shares(texture, self._around),
-            detail.gains(texture, self._preferred, self._agreement),
-        ]
-        face, shares, gains = np.split(
-            self._in_target(np.concatenate(maps), mean), (1, 1 + len(texture)), axis=-1
-        )
+        given = surroundings.shares(texture, self._around)
+        kept = detail.gains(texture, given, self._preferred, self._agreement)
+        maps = np.concatenate([1 - surroundings.around()[None], given, kept])
+        face, shares, gains = np.split(self._in_target(maps, mean), (1, 1 + len(texture)), axis=-1)
         coarse = DRAWN * face * _moved(self._common(code, texture), mean)
         for number in np.flatnonzero(texture).tolist():
             coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])

@@ -5,7 +5,7 @@ Alpha runs from 0, the first face, to 1, the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,13 +58,20 @@ class Transition:
             return self.equal_to_the_eye(steps)
         return bent(alphas(steps), self.ease)
 
-    def equal_to_the_eye(self, steps: int = STEPS) -> Alphas:
-        """The alphas (steps,) between which the frame changes by equal steps."""
-        view = View.of_frame(FRAME_SIZE)
+    def equal_to_the_eye(
+        self, steps: int = STEPS, *, known: Mapping[float, NDArray[np.uint8]] | None = None
+    ) -> Alphas:
+        """The alphas (steps,) between which the frame changes by equal steps.
+
+        What is ``known`` of the frames (128, 128, C) by alpha is not drawn again.
+        """
+        view, there = View.of_frame(FRAME_SIZE), dict(known or {})
 
         def changes(places: Alphas) -> NDArray[np.float64]:
-            jobs = [partial(self._seen, alpha, lambda _: view) for alpha in places.tolist()]
-            return visible_steps(np.stack([on_white(frame) for frame in side_by_side(jobs)]))
+            missing = [alpha for alpha in places.tolist() if alpha not in there]
+            jobs = [partial(self._seen, alpha, lambda _: view) for alpha in missing]
+            drawn = there | dict(zip(missing, side_by_side(jobs), strict=True))
+            return visible_steps(np.stack([on_white(drawn[alpha]) for alpha in places.tolist()]))
 
         return equal_steps(changes, steps)
 

@@ -33,6 +33,12 @@ def noise(seed: int, count: int = 2) -> np.ndarray:
     return rng.normal(scale=20, size=(count, 128, 128, 3)).astype(np.float32)
 
 
+def gains_of(weights: np.ndarray, preferred: np.ndarray, found: detail.Agreement) -> np.ndarray:
+    """On the face, where shares are the weights."""
+    shares = np.broadcast_to(weights[:, None, None], preferred.shape).astype(np.float32)
+    return detail.gains(weights, shares, preferred, found)
+
+
 def preferences(seed: int, count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.normal(size=(count, SIDE, SIDE)).astype(np.float32)
@@ -43,20 +49,20 @@ def preferences(seed: int, count: int = 2) -> np.ndarray:
 def test_all_weight_on_one_face_gives_that_face_alone(seed: int, chosen: int) -> None:
     found = detail.agreement(noise(seed, 3))
     weights = np.eye(3)[chosen]
-    gains = detail.gains(weights, preferences(seed, 3), found)
+    gains = gains_of(weights, preferences(seed, 3), found)
     np.testing.assert_allclose(gains, weights[:, None, None] * np.ones_like(gains), atol=1e-5)
 
 
 def test_details_that_agree_are_faded_whatever_is_preferred() -> None:
     one = noise(0, 1)
     found = detail.agreement(np.concatenate([one, one]))
-    gains = detail.gains(np.array([0.3, 0.7]), preferences(1), found)
+    gains = gains_of(np.array([0.3, 0.7]), preferences(1), found)
     np.testing.assert_allclose(gains.sum(axis=0), 1, atol=0.02)
 
 
 def test_unrelated_details_keep_their_energy_where_a_fade_halves_it() -> None:
     fine = noise(0)
-    gains = detail.gains(HALF, np.zeros((2, SIDE, SIDE), np.float32), detail.agreement(fine))
+    gains = gains_of(HALF, np.zeros((2, SIDE, SIDE), np.float32), detail.agreement(fine))
     large = np.stack([cv2.resize(each, (128, 128)) for each in gains])[..., None]
     kept = ((large * fine).sum(axis=0) ** 2).mean() / (fine**2).mean()
     faded = (fine.mean(axis=0) ** 2).mean() / (fine**2).mean()
@@ -67,7 +73,7 @@ def test_unrelated_details_keep_their_energy_where_a_fade_halves_it() -> None:
 def test_one_face_gives_the_detail_where_it_is_preferred_and_the_details_differ() -> None:
     wanted = np.zeros((2, SIDE, SIDE), np.float32)
     wanted[0, :, : SIDE // 2] = wanted[1, :, SIDE // 2 :] = 1.0
-    gains = detail.gains(HALF, wanted, detail.agreement(noise(0)))
+    gains = gains_of(HALF, wanted, detail.agreement(noise(0)))
     left, right = gains[:, :, : SIDE // 2], gains[:, :, SIDE // 2 :]
     assert left[0].min() > 0.8
     assert left[1].max() < 0.1
@@ -90,11 +96,20 @@ def test_each_face_keeps_longest_what_is_strongest_in_it_and_none_more_than_its_
         assert (np.diff(preferred.ravel()[order]) >= 0).all()
 
 
+def test_a_place_that_is_one_faces_has_its_detail_and_no_less() -> None:
+    """However faint the other's is, or strong."""
+    fine = noise(0) * np.array([1, 20], np.float32)[:, None, None, None]
+    wanted = np.array([1, -1], np.float32)[:, None, None] * np.ones((2, SIDE, SIDE), np.float32)
+    shares = np.stack([np.ones((SIDE, SIDE)), np.zeros((SIDE, SIDE))]).astype(np.float32)
+    gains = detail.gains(HALF, shares, wanted, detail.agreement(fine))
+    np.testing.assert_allclose(gains[0], 1, atol=0.1)
+
+
 def test_the_order_of_faces_does_not_matter() -> None:
     fine, wanted, weights = noise(0, 3), preferences(1, 3), np.array([0.2, 0.3, 0.5])
     turned = [2, 0, 1]
-    gains = detail.gains(weights, wanted, detail.agreement(fine))
-    other = detail.gains(weights[turned], wanted[turned], detail.agreement(fine[turned]))
+    gains = gains_of(weights, wanted, detail.agreement(fine))
+    other = gains_of(weights[turned], wanted[turned], detail.agreement(fine[turned]))
     np.testing.assert_allclose(gains[turned], other, rtol=1e-4, atol=1e-6)
 
 
