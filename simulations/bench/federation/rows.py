@@ -53,7 +53,10 @@ def settings() -> list[Setting]:
         Setting(
             "fedadam",
             "FedAdam",
-            ("federation.strategy={kind: fedadam, learning_rate: 0.1, tau: 0.1, beta_1: 0.5}",),
+            (
+                "federation.strategy={kind: fedadam, learning_rate: 0.06, tau: 0.03, beta_1: 0, "
+                "beta_2: 0.9}",
+            ),
         ),
         Setting("epochs-5", "5 local epochs", ("federation.local_epochs=5",), images=5.0),
         Setting("ema", "running mean on the server", ("federation.ema_decay=0.9",)),
