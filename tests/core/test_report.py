@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from facemorph_core.report import write_run_report
 from facemorph_core.report.chart import Line, line_chart
 from facemorph_core.rundir import append_metrics
 
+SVG = "{http://www.w3.org/2000/svg}"
 PRIVACY = {"noise_multiplier": 1.0, "delta": 1e-5, "max_epsilon": 4.0}
 
 
@@ -122,6 +124,20 @@ def test_a_chart_stays_inside_its_frame():
     assert "nan" not in svg
     assert svg.count("<polyline") == 1
     assert line_chart("a", [Line("x", [])], x_label="round") == ""
+
+
+def test_each_line_of_a_chart_is_named_inside_it_and_drawn_in_its_own_way():
+    lines = [Line(f"the line of number {n}", [(0, 1.0), (9, 5.0 + n)]) for n in range(14)]
+    svg = ElementTree.fromstring(line_chart("a", lines, x_label="round", unit=" dB", lowest=4))
+    names = {text.text: float(text.attrib["y"]) for text in svg.iter(f"{SVG}text")}
+    height = float(svg.attrib["viewBox"].split()[-1])
+    assert all(0 < names[f"the line of number {n} {5 + n} dB"] < height for n in range(14))
+    strokes = [
+        (curve.attrib["stroke"], curve.attrib["stroke-dasharray"])
+        for curve in svg.iter(f"{SVG}polyline")
+    ]
+    assert len(set(strokes)) == 14
+    assert all(len(curve.attrib["points"].split()) == 1 for curve in svg.iter(f"{SVG}polyline"))
 
 
 def test_a_morph_stands_beside_that_of_the_model_before(run):

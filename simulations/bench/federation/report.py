@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from simulations.bench.federation.run import PCA, Result
 from simulations.bench.table import markdown_table
 
 __all__ = ["Summary", "charts", "summaries", "to_json", "to_markdown"]
+
+ABOVE = 3.0
+"""dB below the worst end at which charts begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,11 @@ def to_json(found: Sequence[Summary], results: Sequence[Result]) -> dict[str, An
 
 
 def charts(results: Sequence[Result], rows: Sequence[Setting]) -> dict[str, str]:
-    """SVG of the PSNR of unseen faces over images seen and over bytes sent, first seed each."""
+    """SVG of the PSNR of unseen faces over images seen and over bytes sent, one seed each."""
     labels = {row.name: row.label for row in rows}
-    first = [each for each in results if each.name in labels and each.seed == results[-1].seed]
+    trained = [each for each in results if each.name in labels]
+    first = [each for each in trained if each.seed == min(other.seed for other in trained)]
+    lowest = min((each.curve[-1][2] for each in first), default=0.0) - ABOVE
     over_images = [
         Line(labels[each.name], [(n / 1000, dB) for n, _, dB in each.curve]) for each in first
     ]
@@ -95,9 +101,10 @@ def charts(results: Sequence[Result], rows: Sequence[Setting]) -> dict[str, str]
         if each.bytes_up
     ]
     title = "PSNR of unseen faces, dB"
+    draw = partial(line_chart, title, unit=" dB", lowest=lowest)
     return {
-        "images": line_chart(title, over_images, x_label="thousand images", unit=" dB"),
-        "bytes": line_chart(title, over_bytes, x_label="MB from all sites", unit=" dB"),
+        "images": draw(over_images, x_label="thousand images"),
+        "bytes": draw(over_bytes, x_label="MB from all sites"),
     }
 
 
