@@ -185,7 +185,7 @@ def _block(
             looking = replace(judges, embedder=Remembering(judges.embedder))
         groups = {PARENTS: measured_parents(case, looking)}
         for mode in modes:
-            own = morpher.but(mode=mode, size=FRAME_SIZE)
+            own = morpher.but(mode=mode, compose="frame", size=FRAME_SIZE)
             groups[mode] = measured(case, own, looking)
         for group, found in groups.items():
             for name, value in found.items():

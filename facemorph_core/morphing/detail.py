@@ -99,12 +99,16 @@ def preferences(found: Agreement) -> Values:
 
 
 def gains(
-    weights: NDArray[np.float64], shares: Values, preferred: Values, found: Agreement
+    weights: NDArray[np.float64],
+    shares: Values,
+    preferred: Values,
+    found: Agreement,
+    decided: Values | float = DECIDED,
 ) -> Values:
-    """g: what each face's fine detail is multiplied by before they are added."""
+    """g: what each face's fine detail is multiplied by before they are added; k is ``decided``."""
     with np.errstate(divide="ignore"):
         odds = np.log(weights).astype(np.float32)[:, None, None] + preferred
-    chosen = normalised((1 + DECIDED * (1 - found.correlation)) * odds)
+    chosen = normalised((1 + decided * (1 - found.correlation)) * odds)
     wanted = np.exp((shares * np.log(found.energies)).sum(axis=0))
     present = np.einsum("ixy,jxy,ijxy->xy", chosen, chosen, found.products)
     return chosen * np.minimum(np.sqrt(wanted / np.maximum(present, 1e-6)), MOST_GAIN)

@@ -42,7 +42,7 @@ from facemorph_core.morphing.view import View
 
 Photo = Path | str | Image.Image | NDArray[np.uint8]
 
-FRAMES_VERSION = 2
+FRAMES_VERSION = 3
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
 
 

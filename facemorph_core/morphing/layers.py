@@ -28,7 +28,7 @@ Convention:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -114,9 +114,10 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        self._around = surroundings.preferences(self._agreement)
+        self._preferred_around = surroundings.preferences(self._agreement)
         own, around = detail.preferences(self._agreement), surroundings.around()
-        self._preferred = own + around * (self._around[:, None, None] - own)
+        self._preferred = own + around * (self._preferred_around[:, None, None] - own)
+        self._decided = surroundings.decided(around, len(faces))
 
     def _drawn(self, codes: NDArray[np.float32]) -> Values:
         """What the decoder draws, (n, 128, 128, 3)."""
@@ -136,21 +137,23 @@ class Layers:
     ) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
         *own, mean = mesh.displacements(target, [*self._meshes, self._mean])
-        given = surroundings.shares(texture, self._around)
-        kept = detail.gains(texture, given, self._preferred, self._agreement)
+        given = surroundings.shares(texture, self._preferred_around)
+        kept = detail.gains(texture, given, self._preferred, self._agreement, self._decided)
         maps = np.concatenate([1 - surroundings.around()[None], given, kept])
         face, shares, gains = np.split(self._in_target(maps, mean), (1, 1 + len(texture)), axis=-1)
-        coarse = DRAWN * face * _moved(self._common(code, texture), mean)
-        for number in np.flatnonzero(texture).tolist():
-            coarse += (shares - gains)[..., number, None] * _moved(self._low[number], own[number])
-        beyond = surroundings.beyond(texture, self._around)
+        drawn = DRAWN * face * _moved(self._common(code, texture), mean)
+        beyond = surroundings.beyond(texture, self._preferred_around)
         within = inner() if view.placed else np.ones_like(inner())
 
-        def shown(maps: Values) -> Values:
-            return np.asarray(beyond + view.shown(within * (maps - beyond)))
+        def shown(each: Values) -> Values:
+            return np.asarray(beyond + view.shown(within * (each - beyond)))
 
-        result = self._faded(shown(gains), shown(shares), texture, own, view)
-        result[..., :3] += view.shown(within * coarse)
+        def coarse(number: int) -> Values:
+            weight = within * (shares - gains)[..., number, None]
+            return view.shown(weight * _moved(self._low[number], own[number]))
+
+        result = self._faded(shown(gains), shown(shares), texture, own, view, coarse)
+        result[..., :3] += view.shown(within * drawn)
         return result
 
     def _common(self, code: NDArray[np.float32], texture: Weights) -> Values:
@@ -180,8 +183,9 @@ class Layers:
         texture: Weights,
         own: Sequence[mesh.Displacement],
         view: View,
+        coarse: Callable[[int], Values] | None = None,
     ) -> Values:
-        """The photos warped, in sum, each times its ``gains`` (h, w, P).
+        """The photos warped, in sum, each times its ``gains`` (h, w, P), and what is ``coarse``.
 
         Opacity fades by ``shares`` (h, w, P); what is not there gives no colour.
         """
@@ -190,11 +194,13 @@ class Layers:
         for number in np.flatnonzero(texture).tolist():
             placed = view.placed[number] if view.placed else None
             photo = self._photos[number].seen(own[number], view, placed, pull)
-            gain = gains[..., number, None]
+            colours = gains[..., number, None] * photo[..., :3]
+            if coarse:
+                colours += coarse(number)
             if photo.shape[2] == 4:
-                gain = gain * photo[..., 3:]
+                colours *= photo[..., 3:]
                 result[..., 3:] += shares[..., number, None] * photo[..., 3:]
-            result[..., :3] += gain * photo[..., :3]
+            result[..., :3] += colours
         if result.shape[2] == 4:
             result[..., :3] /= np.maximum(result[..., 3:], 1e-3)
         return result

@@ -8,7 +8,9 @@ face gives the surroundings, but for the moment in which they change over:
 
 with the faces' weights :math:`w` and :math:`o` from 0 on the face to 1 around it. At equal weights
 the face with the most detail around it gives them, by its preference p: a morph changes over once,
-before its middle or after it. All weight on one face gives that face everywhere: no special case.
+before its middle or after it. The preferences of many faces lie as near to each other as there are
+faces, and k is as much steeper: it is one face's surroundings then too. All weight on one face
+gives that face everywhere: no special case.
 
 Convention:
     maps are (s, s) or (P, s, s) float32, s = MAP_SIDE, over the mean shape's frame.
@@ -27,7 +29,7 @@ from facemorph_core.alignment.frame import FRAME_SIZE, mean_shape
 from facemorph_core.metrics.hull import hull_mask
 from facemorph_core.morphing.detail import DECIDED, MAP_SIDE, Agreement, blurred, normalised
 
-__all__ = ["around", "beyond", "preferences", "shares"]
+__all__ = ["around", "beyond", "decided", "preferences", "shares"]
 
 Values = NDArray[np.float32]
 
@@ -52,8 +54,13 @@ def shares(weights: NDArray[np.float64], preferred: Values) -> Values:
 
 
 def beyond(weights: NDArray[np.float64], preferred: Values) -> Values:
-    """Each face's v (P,) at the border of the frame and outside it."""
+    """Each face's v (P,) outside the frame, where nothing is a face."""
     return _chosen(weights, preferred, np.ones((1, 1), np.float32)).reshape(-1)
+
+
+def decided(o: Values, count: int) -> Values:
+    """How steep k is where o is the map ``o``, for ``count`` faces."""
+    return np.asarray(DECIDED * (1 + max(count - 2, 0) * o), np.float32)
 
 
 @cache
@@ -67,4 +74,4 @@ def around() -> Values:
 def _chosen(weights: NDArray[np.float64], preferred: Values, o: Values) -> Values:
     with np.errstate(divide="ignore"):
         odds = np.log(weights).astype(np.float32)[:, None, None] + o * preferred[:, None, None]
-    return normalised((1 + DECIDED * o) * odds)
+    return normalised((1 + decided(o, len(weights)) * o) * odds)

@@ -49,7 +49,13 @@ class Transition:
         return np.stack(side_by_side([partial(self.frame, alpha) for alpha in places.tolist()]))
 
     def frame(self, alpha: float) -> NDArray[np.uint8]:
-        """The picture at ``alpha``."""
+        """The picture at ``alpha``.
+
+        Raises:
+            ValueError: alpha is not between 0 and 1.
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is from 0, the first face, to 1, the second (got {alpha})")
         return self._seen(alpha, self.look)
 
     def positions(self, steps: int = STEPS) -> Alphas:

@@ -146,8 +146,9 @@ def test_the_face_fades_and_most_of_what_surrounds_it_is_of_one(alpha: float) ->
     around = surroundings.around()
     np.testing.assert_allclose(shares[1][around < 1e-3], alpha, atol=0.02)
     largest = shares.max(axis=0)[around > 0.99]
-    to_the_change = abs(np.log(alpha / (1 - alpha))) - 2 * surroundings.HELD
-    assert largest.min() > 0.85 or abs(to_the_change) < 0.3
+    after_the_change = np.log(alpha / (1 - alpha)) + 2 * surroundings.HELD  # the second has more
+    assert largest.min() > 0.85 or abs(after_the_change) < 0.3
+    assert np.sign(shares[1][around > 0.99].mean() - 0.5) == np.sign(after_the_change)
 
 
 def test_no_place_goes_back_to_the_first_face() -> None:
@@ -158,10 +159,33 @@ def test_no_place_goes_back_to_the_first_face() -> None:
 
 
 def test_what_surrounds_a_face_changes_over_the_same_way_there_and_back() -> None:
-    wanted, weights = kept(0), np.array([0.4, 0.6])
-    there = surroundings.shares(weights, wanted)
-    back = surroundings.shares(weights[::-1], wanted[::-1])
+    fine, weights = noise(0) * np.array([1, 2], np.float32)[:, None, None, None], [0.4, 0.6]
+    there, back = (
+        surroundings.shares(np.array(own), surroundings.preferences(detail.agreement(faces)))
+        for own, faces in ((weights, fine), (weights[::-1], fine[::-1]))
+    )
     np.testing.assert_allclose(there, back[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 40])
+def test_one_of_many_faces_gives_the_surroundings_and_their_detail(count: int) -> None:
+    fine = noise(0, count) * np.linspace(1, 2, count, dtype=np.float32)[:, None, None, None]
+    found, around = detail.agreement(fine), surroundings.around()
+    wanted, even = surroundings.preferences(found), np.full(count, 1 / count)
+    shares = surroundings.shares(even, wanted)
+    assert shares[-1][around > 0.99].min() > 0.95  # that with most detail there
+    assert surroundings.beyond(even, wanted)[-1] > 0.95
+    everywhere = wanted[:, None, None] * np.ones_like(found.energies)
+    gains = detail.gains(even, shares, everywhere, found, surroundings.decided(around, count))
+    assert gains[:-1, around > 0.99].max() < 0.15
+    np.testing.assert_allclose(shares[:, around < 1e-3], 1 / count, atol=0.02)  # the face fades
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_a_face_of_three_times_the_weight_gives_the_surroundings(count: int) -> None:
+    weights = np.ones(count)
+    weights[0] = 3  # that with least detail there
+    assert surroundings.beyond(weights / weights.sum(), kept(0, count))[0] > 0.9
 
 
 # --- layers ------------------------------------------------------------------------------------

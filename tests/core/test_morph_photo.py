@@ -184,3 +184,21 @@ def test_an_opaque_photo_and_one_with_transparency_go_together(mode: Any) -> Non
         there = frame[0, :, 3] > 30
         away = np.abs(frame[0, there, :3].astype(int) - opaque[0, there])
         assert not there.any() or away.mean() < 20
+
+
+@pytest.mark.parametrize("compose", ["frame", "photo"])
+def test_where_one_photo_alone_is_there_it_has_its_own_colours(compose: Any) -> None:
+    """A portrait cut out as a circle morphs with one that is not."""
+    rows, columns = np.mgrid[:512, :512]
+    inside = np.hypot(rows - 110, columns - 225) < 80
+    photos = (load_photo(GRACE_HOPPER), np.dstack([astronaut(), np.uint8(255) * inside]))
+    full = Morpher(mode="full", compose=compose, size=256)
+    plain = full.but(mode="landmark")
+    faces = [full.face(photo) for photo in photos]
+    seen, warped = (each.sequence(faces, steps=21) for each in (full, plain))
+    for number in (8, 10, 13, 14):
+        own, other = seen.frames[number].astype(int), warped.frames[number].astype(int)
+        alone = other[..., 3] < 255 * (1 - seen.alphas[number]) + 2
+        there = alone & (own[..., 3] > 30)
+        assert there.any()
+        assert np.abs(own[there] - other[there])[:, :3].mean() < 8
