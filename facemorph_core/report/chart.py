@@ -91,13 +91,17 @@ def _axes(scale: _Scale, x_label: str) -> list[str]:
     return [
         *(
             f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" class="grid"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{level:.3g}</text>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_told(level)}</text>'
             for level, y in places
         ),
-        f'<text x="{LEFT}" y="{HEIGHT - 10}">{first:,g}</text>',
+        f'<text x="{LEFT}" y="{HEIGHT - 10}">{_told(first)}</text>',
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 10}" text-anchor="end">'
-        f"{escape(x_label)} {last:,g}</text>",
+        f"{escape(x_label)} {_told(last)}</text>",
     ]
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _curve(line: Line, scale: _Scale, number: int) -> str:
