@@ -42,7 +42,7 @@ format: install  ## format and sort imports in place
 	@$(BIN)/ruff check --fix .
 
 DATA ?= $(HOME)/data/celeba
-bench: install  ## ten-minute versions of the benchmarks; needs CelebA (DATA=FOLDER)
+bench: install  ## short versions of the benchmarks, a quarter of an hour; needs CelebA (DATA=FOLDER)
 	@test -d "$(DATA)" || { echo "no CelebA in $(DATA): make bench DATA=FOLDER (official layout)" >&2; exit 1; }
 	@$(BIN)/python -m simulations.bench quality --data "$(DATA)" --quick --rows dct-128,pca-128,textbook-vae,vae
 	@$(BIN)/python -m simulations.bench speed --data "$(DATA)" --quick
