@@ -91,10 +91,10 @@ def run_study(
         blocks.append(block)
         if progress:
             progress(min(start + BLOCK, len(pairs)), len(pairs))
-    columns: dict[str, Columns] = {}
+    columns: dict[str, Columns] = {group: {} for group in (PARENTS, *modes)}
     for key in blocks[0]:
         group, name = key.split("/")
-        columns.setdefault(group, {})[name] = np.concatenate([block[key] for block in blocks])
+        columns[group][name] = np.concatenate([block[key] for block in blocks])
     names = [pairs.names(number) for number in range(len(pairs))]
     return Study(tuple(modes), names, columns, facts)
 

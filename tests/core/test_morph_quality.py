@@ -243,6 +243,19 @@ def test_a_study_goes_on_where_it_was_stopped(
         np.testing.assert_array_equal(found.columns[mode]["ends"], again.columns[mode]["ends"])
 
 
+def test_without_the_judges_weights_a_study_has_the_figures_that_need_none(
+    pairs: FilePairs, morpher: Morpher, judges: Judges, tmp_path: Path
+) -> None:
+    few = FilePairs(pairs.pairs[1:2])
+    alone = replace(judges, embedder=None, unavailable={"likeness": "fetch them"})
+    found = run_study(few, morpher, ("full", "landmark"), alone, tmp_path / "study", about="")
+    assert found.columns[PARENTS] == {}
+    assert found.columns["full"]["ends"].min() > 34
+    strip = Strip(dict.fromkeys(("full", "landmark"), np.zeros((3, 8, 8, 3), np.uint8)))
+    write_morph_report(tmp_path / "r.html", found, summarised(found), [strip], title="alone")
+    assert "sharpness" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_a_folder_with_another_study_is_refused(
     pairs: FilePairs, morpher: Morpher, judges: Judges, tmp_path: Path
 ) -> None:
