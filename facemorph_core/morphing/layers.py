@@ -28,7 +28,7 @@ Convention:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -141,19 +141,22 @@ class Layers:
         kept = detail.gains(texture, given, self._preferred, self._agreement, self._decided)
         maps = np.concatenate([1 - surroundings.around()[None], given, kept])
         face, shares, gains = np.split(self._in_target(maps, mean), (1, 1 + len(texture)), axis=-1)
-        drawn = DRAWN * face * _moved(self._common(code, texture), mean)
         beyond = surroundings.beyond(texture, self._preferred_around)
         within = inner() if view.placed else np.ones_like(inner())
+        drawn = within * DRAWN * face * _moved(self._common(code, texture), mean)
 
         def shown(each: Values) -> Values:
             return np.asarray(beyond + view.shown(within * (each - beyond)))
 
-        def coarse(number: int) -> Values:
-            weight = within * (shares - gains)[..., number, None]
-            return view.shown(weight * _moved(self._low[number], own[number]))
-
+        coarse = {
+            number: within * (shares - gains)[..., number, None] * _moved(self._low[number], away)
+            for number, away in enumerate(own)
+            if texture[number]
+        }
+        if self._photos[0].channels == 3:  # where all is there, their sum is shown at once
+            drawn, coarse = drawn + sum(coarse.values()), {}
         result = self._faded(shown(gains), shown(shares), texture, own, view, coarse)
-        result[..., :3] += view.shown(within * drawn)
+        result[..., :3] += view.shown(drawn)
         return result
 
     def _common(self, code: NDArray[np.float32], texture: Weights) -> Values:
@@ -165,7 +168,7 @@ class Layers:
         target = np.tensordot(shape, self._meshes, axes=1)
         own = mesh.displacements(target, list(self._meshes))
         fade = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
-        return self._faded(fade, fade, texture, own, view)
+        return self._faded(fade, fade, texture, own, view, {})
 
     def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
         picture = view.shown(drawn)
@@ -183,11 +186,12 @@ class Layers:
         texture: Weights,
         own: Sequence[mesh.Displacement],
         view: View,
-        coarse: Callable[[int], Values] | None = None,
+        coarse: Mapping[int, Values],
     ) -> Values:
-        """The photos warped, in sum, each times its ``gains`` (h, w, P), and what is ``coarse``.
+        """The photos warped, in sum, each times its ``gains`` (h, w, P).
 
-        Opacity fades by ``shares`` (h, w, P); what is not there gives no colour.
+        To the photo of a number comes its ``coarse`` (128, 128, 3). Opacity fades by ``shares``
+        (h, w, P); what is not there gives no colour.
         """
         result = np.zeros((*view.size, self._photos[0].channels), np.float32)
         pull = view.pull() if view.placed else None
@@ -195,8 +199,8 @@ class Layers:
             placed = view.placed[number] if view.placed else None
             photo = self._photos[number].seen(own[number], view, placed, pull)
             colours = gains[..., number, None] * photo[..., :3]
-            if coarse:
-                colours += coarse(number)
+            if number in coarse:
+                colours += view.shown(coarse[number])
             if photo.shape[2] == 4:
                 colours *= photo[..., 3:]
                 result[..., 3:] += shares[..., number, None] * photo[..., 3:]

@@ -187,6 +187,19 @@ def test_an_opaque_photo_and_one_with_transparency_go_together(mode: Any) -> Non
 
 
 @pytest.mark.parametrize("compose", ["frame", "photo"])
+def test_a_photo_whose_opacity_is_full_morphs_like_one_without(compose: Any) -> None:
+    morpher = Morpher(mode="full", compose=compose, size=256)
+    photos = (load_photo(GRACE_HOPPER), astronaut())
+    opaque = [np.dstack([each, np.full(each.shape[:2], 255, np.uint8)]) for each in photos]
+    plain, clear = (
+        morpher.sequence([morpher.face(each) for each in given], steps=9).frames.astype(int)
+        for given in (photos, opaque)
+    )
+    assert (clear[..., 3] == 255).all()
+    assert np.abs(clear[..., :3] - plain).max() <= 1
+
+
+@pytest.mark.parametrize("compose", ["frame", "photo"])
 def test_where_one_photo_alone_is_there_it_has_its_own_colours(compose: Any) -> None:
     """A portrait cut out as a circle morphs with one that is not."""
     rows, columns = np.mgrid[:512, :512]
