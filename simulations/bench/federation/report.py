@@ -18,8 +18,8 @@ from simulations.bench.table import markdown_table
 
 __all__ = ["Summary", "charts", "summaries", "to_json", "to_markdown"]
 
-ABOVE = 3.0
-"""dB below the worst end at which charts begin."""
+STEEP = 3.0
+"""dB below the worst end at which charts begin: a curve's first rounds would flatten the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,12 @@ def to_json(found: Sequence[Summary], results: Sequence[Result]) -> dict[str, An
 
 
 def charts(results: Sequence[Result], rows: Sequence[Setting]) -> dict[str, str]:
-    """SVG of the PSNR of unseen faces over images seen and over bytes sent, one seed each."""
+    """SVG of the PSNR of unseen faces over images seen and over bytes sent, first seed each."""
     labels = {row.name: row.label for row in rows}
     trained = [each for each in results if each.name in labels]
-    first = [each for each in trained if each.seed == min(other.seed for other in trained)]
-    lowest = min((each.curve[-1][2] for each in first), default=0.0) - ABOVE
+    seed = min((each.seed for each in trained), default=0)
+    first = [each for each in trained if each.seed == seed]
+    lowest = min((each.curve[-1][2] for each in first), default=0.0) - STEEP
     over_images = [
         Line(labels[each.name], [(n / 1000, dB) for n, _, dB in each.curve]) for each in first
     ]
