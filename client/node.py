@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 from flwr.app import Context
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save
 from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import ShardError
+from facemorph_core.privacy import Heads, SiteLedger, SiteLimits, load_limits
 from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
@@ -32,6 +34,10 @@ class Site:
     """What lasts across runs: the privacy ledger of these photos."""
     run_state: Path
     """What lasts across the rounds of one run: the discriminator, what the codec lost."""
+    limits: SiteLimits
+    """What this site allows, whatever a run asks for."""
+    heads: Path
+    """Where the ledger's head is kept: not beside the ledger."""
 
     @classmethod
     def of(cls, context: Context, config: RunConfig, *, run_id: str) -> Site:
@@ -45,14 +51,24 @@ class Site:
             data = _absolute(settings["data-dir"], "data-dir")
             state = _absolute(settings.get("state-dir", f"{data}.state"), "state-dir")
             name = str(settings.get("site", f"site-{context.node_id}"))
-            site = cls(name, Shard.open(data), state, state / run_id)
+            file = _absolute(settings.get("limits", f"{state}/site.yaml"), "limits")
+            kept = settings.get("head-dir", platformdirs.user_data_path("facemorph") / "ledgers")
+            site = cls(
+                name,
+                Shard.open(data),
+                state,
+                state / run_id,
+                load_limits(file),
+                _absolute(kept, "head-dir"),
+            )
         elif "partition-id" in settings:
             number, sites = int(settings["partition-id"]), int(settings["num-partitions"])
             base = shard_for(config.data, seed=config.seed)
             view = site_view(base, config.data, site=number, sites=sites, seed=config.seed)
             # A simulated site lives as long as its run: the ledger starts with the run too.
             state = cache_dir() / "simulations" / run_id / view.path.name
-            site = cls(state.name, view, state, state)
+            limits = SiteLimits.of_a_simulation()
+            site = cls(state.name, view, state, state, limits, state / "ledgers")
         else:
             raise ShardError(
                 "this node was given no shard",
@@ -62,9 +78,9 @@ class Site:
         return site
 
     @property
-    def ledger(self) -> Path:
+    def ledger(self) -> SiteLedger:
         """What was released about this site's photos, over all runs."""
-        return self.state / "privacy.jsonl"
+        return SiteLedger(self.state / "privacy.jsonl", Heads(self.heads))
 
     @property
     def discriminator(self) -> Path:

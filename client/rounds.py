@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,14 @@ from torch import Tensor
 from client.node import Site
 from facemorph_core.config import RunConfig
 from facemorph_core.config.schema import VAEGANConfig
-from facemorph_core.errors import FederationError
+from facemorph_core.errors import (
+    BudgetExhausted,
+    ConfigError,
+    FederationError,
+    LedgerError,
+    LimitsExceeded,
+    WeightsUnavailable,
+)
 from facemorph_core.federated import (
     Refusal,
     RoundReport,
@@ -25,6 +33,7 @@ from facemorph_core.federated import (
 from facemorph_core.federated.codec import compressed
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.privacy import PlainRelease, photos_of
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
 
 
@@ -46,7 +55,7 @@ class RoundRequest:
         run_id, number, mu = sent.get("run-id"), sent.get("server-round"), sent.get("proximal-mu")
         if not (isinstance(run_id, str) and re.fullmatch(r"[0-9a-f]{8,64}", run_id)):
             raise FederationError(f"the server sent an unusable run id ({run_id!r})")
-        if not isinstance(number, int) or number < 1:
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise FederationError(f"the server sent an unusable round number ({number!r})")
         return cls(weights, number, run_id, float(mu) if isinstance(mu, int | float) else 0.0)
 
@@ -54,26 +63,33 @@ class RoundRequest:
 def train_round(
     request: RoundRequest, site: Site, config: RunConfig
 ) -> tuple[dict[str, NDArray[Any]], RoundReport]:
-    """Train the global model on the site's faces: the update that leaves, and its report."""
+    """Train the global model on the site's faces: the update that leaves, and its report.
+
+    Raises:
+        LimitsExceeded, BudgetExhausted: before a photo is read.
+        Refused: under differential privacy for whatever else went wrong after that.
+    """
     model = received_model(request, config)
     epochs = config.federation.local_epochs
     progress = share_of_run(config, request.round)
-    seed = stream_seed(config.seed, site.name, request.round)
     if config.privacy is not None:
         # Opacus takes seconds to import, and a site starts a process for every message.
         from facemorph_core.training.private import train_privately
 
-        outcome = train_privately(
-            model,
-            site.shard,
-            config,
-            epochs=epochs,
-            progress=progress,
-            seed=seed,
-            ledger=site.ledger,
-            proximal_mu=request.proximal_mu,
-        )
+        with one_reason_for_all():
+            outcome = train_privately(
+                model,
+                site.shard,
+                config,
+                epochs=epochs,
+                progress=progress,
+                ledger=site.ledger,
+                limits=site.limits,
+                proximal_mu=request.proximal_mu,
+            )
     else:
+        site.limits.check_training(config, site.ledger)
+        site.ledger.note(photos_of(site.shard, "train"), PlainRelease("weights"))
         rival = discriminator_at(site, config)
         outcome = train_epochs(
             model,
@@ -81,7 +97,7 @@ def train_round(
             config,
             epochs=epochs,
             progress=progress,
-            seed=seed,
+            seed=stream_seed(config.seed, site.name, request.round),
             discriminator=rival,
             proximal_mu=request.proximal_mu,
         )
@@ -103,17 +119,47 @@ def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:
 
 
 def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> ScoreSums:
-    """Sums of the global model's scores over the faces that the site does not train on."""
-    if len(site.shard.rows("val")) == 0:
+    """Sums of the global model's scores over the faces that the site does not train on.
+
+    Raises:
+        Refused: there are no such faces, or scores are not due in this round.
+        LimitsExceeded, BudgetExhausted: before a photo is read.
+    """
+    if not config.federation.scores_are_due(request.round):
+        raise Refused(Refusal.SCORES_NOT_DUE, f"scores are not due in round {request.round}")
+    rows = site.shard.rows("val")
+    if len(rows) == 0:
         raise Refused(Refusal.NOTHING_TO_SCORE, Refusal.NOTHING_TO_SCORE.sentence)
-    sums = evaluate_shard(
-        received_model(request, config),
-        site.shard,
-        "val",
-        config,
-        max_faces=config.evaluation.max_faces,
-    )
+    model = received_model(request, config)
+    if config.privacy is not None:
+        from facemorph_core.training.private_scores import score_privately
+
+        with one_reason_for_all():
+            sums = score_privately(
+                model, site.shard, config, ledger=site.ledger, limits=site.limits
+            )
+    else:
+        people = len({site.shard.people[row] for row in rows.tolist()})
+        site.limits.check_scoring(config, site.ledger, people=people)
+        site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
+        sums = evaluate_shard(
+            model, site.shard, "val", config, max_faces=config.evaluation.max_faces
+        )
     return ScoreSums(int(sums.pop("examples")), sums)
+
+
+@contextmanager
+def one_reason_for_all() -> Iterator[None]:
+    """Whatever goes wrong with the photos under differential privacy is told as the same thing.
+
+    Which error it was may depend on a single photo; the site's own log has it all.
+    """
+    try:
+        yield
+    except (LimitsExceeded, BudgetExhausted, LedgerError, ConfigError, WeightsUnavailable):
+        raise  # known before a photo is read
+    except Exception as error:
+        raise Refused(Refusal.FAILED, str(error)) from error
 
 
 def received_model(request: RoundRequest, config: RunConfig) -> Autoencoder:

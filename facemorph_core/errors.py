@@ -20,11 +20,13 @@ FaceMorphError                 1
 │   └── UnknownModel               the hub has no such name or version
 ├── OutputError               12   a result cannot be written
 ├── LedgerError               13   the record of privacy spent is damaged
-└── PairsError                14   a table of pairs of photos cannot be used
+├── PairsError                14   a table of pairs of photos cannot be used
+└── LimitsExceeded            15   a run asks for what the site's own limits forbid
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +41,7 @@ __all__ = [
     "HubUnreachable",
     "InvalidReference",
     "LedgerError",
+    "LimitsExceeded",
     "MissingExtra",
     "ModelError",
     "NoFaceFound",
@@ -139,11 +142,22 @@ class BudgetExhausted(FaceMorphError):
 
     def __init__(self, *, spent: float, after: float, limit: float, delta: float) -> None:
         self.spent, self.after, self.limit, self.delta = spent, after, limit, delta
-        super().__init__(
-            f"the next release would raise epsilon from {spent:.2f} to {after:.2f}, "
-            f"past the limit of {limit:.2f} (delta={delta:g})",
-            hint="stop here, or start a new run with a larger privacy.max_epsilon",
-        )
+        if math.isinf(spent):
+            words = "something about these photos left without noise: no finite epsilon holds"
+            hint = "a site's ledger says what and when; other photos have a budget of their own"
+        else:
+            words = (
+                f"the next release would raise epsilon from {spent:.2f} to {after:.2f}, "
+                f"past the limit of {limit:.2f} (delta={delta:g})"
+            )
+            hint = "stop here, or start a new run with a larger privacy.max_epsilon"
+        super().__init__(words, hint=hint)
+
+
+class LimitsExceeded(FaceMorphError):
+    """A run asks for what the site's own limits forbid; nothing was computed."""
+
+    exit_code = 15
 
 
 class FederationError(FaceMorphError):

@@ -52,6 +52,8 @@ def main(grid: Grid, context: Context) -> None:
 def train(grid: Grid, run: RunDirectory) -> None:
     """All rounds that are still to do."""
     config, federation = run.config, run.config.federation
+    if config.privacy is not None and config.privacy.scoring is None:
+        federation = federation.model_copy(update={"evaluate_every": 0})  # sites would refuse
     strategy = GuardedStrategy(
         merging_rule(federation.strategy),
         federation,

@@ -14,6 +14,8 @@ from facemorph_core.federated.codec import Arrays, Codec, decoded
 from facemorph_core.federated.update import Signature
 
 WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
+NO_SCORES = (Refusal.NOTHING_TO_SCORE, Refusal.LIMITS_EXCEEDED, Refusal.BUDGET_EXHAUSTED)
+"""Answers of a site that may well train without scoring: no fault of its own."""
 
 
 def checked_training(reply: Message) -> RoundReport:
@@ -38,12 +40,12 @@ def update_of(reply: Message, expected: Signature, codec: Codec) -> Arrays:
 
 
 def checked_scores(reply: Message) -> ScoreSums | None:
-    """The sums of a reply, or None from a site that keeps no faces aside to score on.
+    """The sums of a reply, or None from a site that has or allows none.
 
     Raises:
         FederationError: with the first reason against it.
     """
-    if reply.has_error() and reply.error.code == Refusal.NOTHING_TO_SCORE:
+    if reply.has_error() and reply.error.code in NO_SCORES:
         return None
     return ScoreSums.parse(_figures(reply))
 

@@ -201,8 +201,8 @@ class GuardedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask the sites of this round to score the merged model, if scores are due."""
-        number, every = self._number(server_round), self.config.evaluate_every
-        due = every > 0 and (number % every == 0 or number == self.config.rounds)
+        number = self._number(server_round)
+        due = self.config.scores_are_due(number)
         present = set(grid.get_node_ids())
         self._asked = [node for node in self._asked if node in present]
         if not (due and self.current.merged and self._asked):

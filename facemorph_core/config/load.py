@@ -7,13 +7,15 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from facemorph_core.config.schema import RunConfig
+from facemorph_core.config.schema import RunConfig, Section
 from facemorph_core.errors import ConfigError
+
+S = TypeVar("S", bound=Section)
 
 
 def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -32,6 +34,20 @@ def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfi
     if problems:
         raise ConfigError(source, problems)
     return config
+
+
+def load_section(path: Path, kind: type[S]) -> S:
+    """A YAML file of one section, such as a site's limits.
+
+    Raises:
+        ConfigError: with one line for each mistake.
+    """
+    values = _read(path)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [_line(detail) for detail in error.errors(include_url=False)]
+        raise ConfigError(str(path), problems) from None
 
 
 def split_overrides(text: str) -> list[str]:

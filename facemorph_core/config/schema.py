@@ -365,7 +365,24 @@ class FederationConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=0)] = 5
     """Rounds whose weights stay on the server's disk; 0 keeps all."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
-    """Sites score the merged model after every so many rounds; 0 is never."""
+    """Sites score the merged model after every so many rounds and the last; 0 is never. Under
+    differential privacy only with `privacy.scoring`."""
+
+    def scores_are_due(self, number: int) -> bool:
+        """Whether sites score the model after round ``number``."""
+        every = self.evaluate_every
+        if every == 0 or number > self.rounds:
+            return False
+        return number % every == 0 or number == self.rounds
+
+
+class PrivateScoring(Section):
+    """Sums of scores with noise: what sites under differential privacy may say of a model."""
+
+    noise_multiplier: Positive = 4.0
+    """Standard deviation of the noise of the sums, in units of what one photo can add to them."""
+    people: Count = 20
+    """A site that keeps fewer people aside does not score."""
 
 
 class PrivacyConfig(Section):
@@ -381,6 +398,8 @@ class PrivacyConfig(Section):
     """A site stops before its epsilon, composed over all rounds, passes this."""
     max_physical_batch: Count = 32
     """Images whose gradients are held in memory at once; changes no result."""
+    scoring: PrivateScoring | None = None
+    """How sites score the merged model; absent means that they do not."""
 
 
 # --- the run ---------------------------------------------------------------------------------

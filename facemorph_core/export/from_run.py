@@ -206,9 +206,10 @@ def _privacy(privacy: PrivacyConfig, epsilon: float | None) -> dict[str, Any]:
         "gradient clipped, Gaussian noise added",
         "unit": "one photo at one site",
         "relation": "add or remove",
-        "released": "encoder and decoder weights after every round; counts and scalar metrics, "
-        "which are sent without noise",
-        **privacy.model_dump(mode="json", exclude={"max_physical_batch"}),
+        "released": "encoder and decoder weights after every round"
+        + (", sums of scores with noise" if privacy.scoring else "")
+        + "; counts of photos as they are",
+        **privacy.model_dump(mode="json", exclude={"max_physical_batch", "scoring"}),
     }
     if epsilon is not None:
         statement["epsilon"] = epsilon

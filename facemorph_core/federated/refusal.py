@@ -12,6 +12,8 @@ from facemorph_core.errors import (
     BudgetExhausted,
     ConfigError,
     FaceMorphError,
+    LedgerError,
+    LimitsExceeded,
     ModelError,
     ShardError,
     TrainingDiverged,
@@ -32,6 +34,9 @@ class Refusal(IntEnum):
     BUDGET_EXHAUSTED = 1007
     WEIGHTS_MISSING = 1008
     NOTHING_TO_SCORE = 1009
+    LIMITS_EXCEEDED = 1010
+    SCORES_NOT_DUE = 1011
+    LEDGER_UNUSABLE = 1012
 
     @property
     def sentence(self) -> str:
@@ -50,6 +55,9 @@ _SENTENCES = {
     Refusal.BUDGET_EXHAUSTED: "the round would pass the site's privacy budget",
     Refusal.WEIGHTS_MISSING: "the site lacks the pretrained weights that the loss needs",
     Refusal.NOTHING_TO_SCORE: "the site keeps no faces aside to score on",
+    Refusal.LIMITS_EXCEEDED: "the site's own limits forbid what was asked for",
+    Refusal.SCORES_NOT_DUE: "scores were asked for in a round in which they are not due",
+    Refusal.LEDGER_UNUSABLE: "the site's ledger is missing, damaged or cannot be written",
 }
 
 
@@ -70,6 +78,10 @@ def refusal_for(error: Exception) -> Refusal:
             return error.refusal
         case BudgetExhausted():
             return Refusal.BUDGET_EXHAUSTED
+        case LimitsExceeded():
+            return Refusal.LIMITS_EXCEEDED
+        case LedgerError():
+            return Refusal.LEDGER_UNUSABLE
         case TrainingDiverged():
             return Refusal.DIVERGED
         case ShardError():

@@ -53,13 +53,6 @@ def has_tiles() -> bool:
     return bool(capabilities is not None and capabilities().get("amx_bf16"))
 
 
-def as_library_layers(module: nn.Module) -> None:
-    """Make each `Conv2d` a `torch.nn.Conv2d` again, in place and with the same parameters."""
-    for part in module.modules():
-        if type(part) is Conv2d:
-            part.__class__ = nn.Conv2d  # type: ignore[assignment]
-
-
 class _Unfolded(torch.autograd.Function):
     """Patches (B*H*W, k*k*C) times kernels (k*k*C, C'), in bfloat16 as autocast would."""
 

@@ -1,11 +1,27 @@
-"""What was released about the photos, and what it costs.
+"""What was released about the photos, what it costs, and what a site allows.
 
-The unit is one photo at one site, the relation add/remove; epsilon is always composed over the
-whole ledger of the site.
+The unit is one photo at one site, the relation add/remove; epsilon is always composed over all
+that the site's ledger holds about a photo.
 """
 
 from facemorph_core.privacy.accountant import epsilon
-from facemorph_core.privacy.events import GaussianSteps
-from facemorph_core.privacy.ledger import Ledger, charge, read_ledger, record
+from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
+from facemorph_core.privacy.heads import Heads
+from facemorph_core.privacy.ledger import Ledger
+from facemorph_core.privacy.limits import SiteLimits, load_limits
+from facemorph_core.privacy.photos import PhotoSet, photos_of
+from facemorph_core.privacy.site_ledger import SiteLedger
 
-__all__ = ["GaussianSteps", "Ledger", "charge", "epsilon", "read_ledger", "record"]
+__all__ = [
+    "Event",
+    "GaussianSteps",
+    "Heads",
+    "Ledger",
+    "PhotoSet",
+    "PlainRelease",
+    "SiteLedger",
+    "SiteLimits",
+    "epsilon",
+    "load_limits",
+    "photos_of",
+]

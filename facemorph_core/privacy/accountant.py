@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -18,23 +19,27 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from opacus.accountants.analysis import rdp as renyi
 
-from facemorph_core.privacy.events import GaussianSteps
+from facemorph_core.privacy.events import Event, PlainRelease
 
 ORDERS = [1 + k / 10 for k in range(1, 100)] + [float(k) for k in range(11, 64)]
 ORDERS += [64.0, 80.0, 96.0, 128.0, 192.0, 256.0, 512.0, 1024.0]
 """Fine where many steps with little noise are decided, wide for few steps with much noise."""
 
 
-def epsilon(events: Iterable[GaussianSteps], delta: float) -> float:
-    """The epsilon of all ``events`` together at ``delta``; 0 if nothing was released.
+def epsilon(events: Iterable[Event], delta: float) -> float:
+    """The epsilon of all ``events`` together at ``delta``.
 
+    0 if nothing was released, infinite if anything was released without noise.
+
+    >>> from facemorph_core.privacy import GaussianSteps
     >>> round(epsilon([GaussianSteps(1.1, 256 / 60000, 60 * 235)], 1e-5), 2)
     2.6
     """
     steps: Counter[tuple[float, float]] = Counter()
     for event in events:
+        if isinstance(event, PlainRelease):
+            return math.inf
         steps[event.noise_multiplier, event.sample_rate] += event.steps
     total = np.zeros(len(ORDERS))
     for (noise, rate), count in steps.items():
@@ -44,12 +49,16 @@ def epsilon(events: Iterable[GaussianSteps], delta: float) -> float:
 
 @lru_cache
 def _rdp_of_a_step(noise: float, rate: float) -> NDArray[np.float64]:
+    from opacus.accountants.analysis import rdp as renyi  # seconds: only who needs it waits
+
     with np.errstate(all="ignore"):  # orders that overflow become inf and are passed over
         values = renyi.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS)
     return np.nan_to_num(np.asarray(values, np.float64), nan=np.inf, posinf=np.inf)
 
 
 def _to_epsilon(total: NDArray[np.float64], delta: float) -> float:
+    from opacus.accountants.analysis import rdp as renyi
+
     usable = np.isfinite(total)
     if not usable.any():
         return float("inf")

@@ -1,141 +1,185 @@
-"""What a site has released, in a file that only grows, and the gate before the next release.
+"""What a site has released, as lines of text that hang together. No files here.
 
-One JSON object a line, synced to disk before anything is released. A release waits for its
-line to be complete on disk; so a line cut short at the very end (no newline) was never followed
-by a release: it is not counted and the next record replaces it. Any other damage stops the
-site, because what is left to spend is then not known.
+Format 2, one JSON object a line, oldest first:
 
-The ledger belongs to the photos, not to a run: it outlives both.
+    | {"kind": "ledger", "format": 2, "ledger": ID, "before": HASH, "at": TIME, "chain": HASH}
+    | {"kind": "gaussian_steps", "noise_multiplier": ..., "sample_rate": ..., "steps": ...,
+    |  "photos": FINGERPRINT, "at": TIME, "chain": HASH}
+    | {"kind": "plain_release", "what": "weights" or "scores",
+    |  "photos": FINGERPRINT, "at": TIME, "chain": HASH}
+
+``chain`` is the SHA-256 of the chain of the line before and of the line's own facts, so that no
+line but the last ones can be changed, moved or taken out unnoticed. ``before`` is the SHA-256 of
+what stood in the file before it was chained: of nothing, or of lines of format 1, which name no
+photos and therefore count for all.
+
+A line cut short at the very end (no newline) was never followed by a release: it does not count
+and the next one replaces it. Any other damage is an error, because what is left to spend is then
+not known.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-
-from filelock import FileLock
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
 
 from facemorph_core.errors import BudgetExhausted, LedgerError
 from facemorph_core.privacy.accountant import epsilon
-from facemorph_core.privacy.events import GaussianSteps
+from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
 
 log = logging.getLogger(__name__)
-KIND = "gaussian_steps"
+
+FORMAT_VERSION = 2
+BEGINNING = "ledger"
+_KINDS: dict[str, type[GaussianSteps] | type[PlainRelease]] = {
+    "gaussian_steps": GaussianSteps,
+    "plain_release": PlainRelease,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One release."""
+
+    event: Event
+    photos: str | None
+    """Fingerprint of the photos it was computed from; None is all, before format 2."""
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Everything that was released, in order."""
 
-    events: tuple[GaussianSteps, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    id: str = ""
+    """Random; empty before the file is chained."""
+    chains: tuple[str, ...] = ()
+    """The chain at each line since the file is chained."""
+    text: bytes = b""
+    """The complete lines."""
 
-    def __iter__(self) -> Iterator[GaussianSteps]:
-        return iter(self.events)
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    def plus(self, event: GaussianSteps) -> Ledger:
-        return Ledger((*self.events, event))
-
-
-def charge(ledger: Ledger, event: GaussianSteps, *, delta: float, limit: float) -> Ledger:
-    """The ledger after ``event``, or BudgetExhausted *before* anything is released."""
-    charged = ledger.plus(event)
-    after = epsilon(charged, delta)
-    if not after <= limit:
-        raise BudgetExhausted(spent=epsilon(ledger, delta), after=after, limit=limit, delta=delta)
-    return charged
+    def about(self, is_concerned: Callable[[str | None], bool]) -> tuple[Event, ...]:
+        """The releases from sets of photos that ``is_concerned`` picks by fingerprint."""
+        return tuple(entry.event for entry in self.entries if is_concerned(entry.photos))
 
 
-def read_ledger(path: Path) -> Ledger:
-    """What was released according to ``path``; a file that does not exist means nothing.
+def parse(name: str, content: bytes) -> Ledger:
+    """The ledger that ``content`` holds; ``name`` is that of the file, for messages.
 
     Raises:
-        LedgerError: a line that is not the last one cut short cannot be understood.
+        LedgerError: a line that is not the last one cut short cannot be understood, or does not
+            follow from the one before.
     """
-    if not path.exists():
-        return Ledger()
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be read: {error.strerror}") from error
-    *lines, rest = text.split(b"\n")
+    text, newline, rest = content.rpartition(b"\n")
     if rest:
-        log.warning("%s ends in half a line, written by a process that died; not counted", path)
-    return Ledger(tuple(_event(path, i, line) for i, line in enumerate(lines, 1)))
+        log.warning("%s ends in half a line, written by a process that died; not counted", name)
+    entries: list[Entry] = []
+    chains: list[str] = []
+    identity, unchained = "", hashlib.sha256()
+    for number, line in enumerate(text.split(b"\n") if newline else [], 1):
+        facts = _facts(name, number, line)
+        if chains or facts.get("kind") == BEGINNING:
+            _check_chain(name, number, facts, chains, unchained.hexdigest())
+            chains.append(str(facts["chain"]))
+        if facts.get("kind") == BEGINNING and not identity:
+            identity = str(facts["ledger"])
+        else:
+            entries.append(_entry(name, number, facts, chained=bool(chains)))
+        if not chains:
+            unchained.update(line + b"\n")
+    return Ledger(tuple(entries), identity, tuple(chains), text + newline)
 
 
-def record(path: Path, event: GaussianSteps, *, delta: float, limit: float) -> Ledger:
-    """Charge ``event`` to the file and return the ledger once it is safely on disk.
+def first_line(identity: str, before: bytes, at: datetime) -> tuple[bytes, str]:
+    """The line that begins the chain, behind ``before``, and its chain."""
+    facts = {
+        "kind": BEGINNING,
+        "format": FORMAT_VERSION,
+        "ledger": identity,
+        "before": hashlib.sha256(before).hexdigest(),
+        "at": at.isoformat(timespec="seconds"),
+    }
+    return _chained(facts, "")
 
-    Two processes of one site cannot both spend the rest: the check and the write are one.
+
+def next_line(event: Event, photos: str, at: datetime, *, chain: str) -> tuple[bytes, str]:
+    """The line of a release behind the line of ``chain``, and its chain."""
+    kind = next(name for name, of in _KINDS.items() if isinstance(event, of))
+    moment = at.isoformat(timespec="seconds")
+    return _chained({"kind": kind, **asdict(event), "photos": photos, "at": moment}, chain)
+
+
+def charge(spent: tuple[Event, ...], event: GaussianSteps, *, delta: float, limit: float) -> float:
+    """Epsilon of ``spent`` and ``event`` together.
 
     Raises:
-        BudgetExhausted: nothing was written.
-        LedgerError: the file is damaged or cannot be written.
+        BudgetExhausted: it passes ``limit``; *before* anything is released.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock")):
-            charged = charge(read_ledger(path), event, delta=delta, limit=limit)
-            _append(path, _line(event))
-    except OSError as error:
-        raise LedgerError(
-            f"the ledger {path} cannot be written ({error.strerror or error}); nothing is released",
-            hint="free some space or repair the folder's permissions, then train again",
-        ) from error
-    return charged
+    after = epsilon([*spent, event], delta)
+    if not after <= limit:
+        raise BudgetExhausted(spent=epsilon(spent, delta), after=after, limit=limit, delta=delta)
+    return after
 
 
-def _append(path: Path, line: bytes) -> None:
-    is_new = not path.exists()
-    with path.open("ab+") as file:
-        file.seek(0)
-        complete = file.read().rfind(b"\n") + 1
-        file.truncate(complete)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        _sync_folder(path.parent)
+def _chained(facts: Mapping[str, Any], before: str) -> tuple[bytes, str]:
+    chain = _hash(facts, before)
+    return json.dumps({**facts, "chain": chain}).encode() + b"\n", chain
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the name of a new file as durable as its contents."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _hash(facts: Mapping[str, Any], before: str) -> str:
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{before}\n{canonical}".encode()).hexdigest()
 
 
-def _line(event: GaussianSteps) -> bytes:
-    facts = {
-        "kind": KIND,
-        "noise_multiplier": event.noise_multiplier,
-        "sample_rate": event.sample_rate,
-        "steps": event.steps,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return json.dumps(facts).encode() + b"\n"
-
-
-def _event(path: Path, number: int, line: bytes) -> GaussianSteps:
+def _facts(name: str, number: int, line: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(line)
-        if facts["kind"] != KIND:
-            raise ValueError(f"unknown kind {facts['kind']!r}")
-        return GaussianSteps(
-            float(facts["noise_multiplier"]), float(facts["sample_rate"]), int(facts["steps"])
-        )
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise _damaged(name, number, "is not a record of a release")
+    return facts
+
+
+def _check_chain(
+    name: str, number: int, facts: dict[str, Any], chains: list[str], unchained: str
+) -> None:
+    own = {key: value for key, value in facts.items() if key != "chain"}
+    if facts.get("chain") != _hash(own, chains[-1] if chains else ""):
+        raise _damaged(name, number, "does not follow from the line before: one was changed")
+    if not chains and own.get("before") != unchained:
+        raise _damaged(name, number, "does not follow from the lines before: one was changed")
+    if not chains and own.get("format") != FORMAT_VERSION:
         raise LedgerError(
-            f"{path}, line {number} is not a record of a release",
-            hint="restore the file from a backup; without it, treat the budget as spent",
-        ) from error
+            f"{name} has format {own.get('format')!r}, this version reads {FORMAT_VERSION}"
+        )
+
+
+def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> Entry:
+    try:
+        at = datetime.fromisoformat(facts["at"])
+        photos = str(facts["photos"]) if chained else None
+        if not chained and "chain" in facts:
+            raise ValueError("its ledger's first line is gone")
+        if facts["kind"] == "gaussian_steps":
+            event: Event = GaussianSteps(
+                float(facts["noise_multiplier"]), float(facts["sample_rate"]), int(facts["steps"])
+            )
+        else:
+            event = _KINDS[facts["kind"]](facts["what"])  # type: ignore[call-arg]
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(name, number, "is not a record of a release") from None
+    return Entry(event, photos, at)
+
+
+def _damaged(name: str, number: int, how: str) -> LedgerError:
+    return LedgerError(
+        f"{name}, line {number} {how}",
+        hint="restore the file from a backup; without it, treat the budget as spent",
+    )

@@ -127,9 +127,11 @@ def privacy_words(config: RunConfig, rounds: list[dict[str, Any]]) -> str:
         )
     spent = [e["training"]["epsilon"] for e in rounds if "epsilon" in e.get("training", {})]
     epsilon = f"{max(spent):.2f}" if spent else "0 (nothing was released)"
+    deltas = [e["training"]["delta"] for e in rounds if "delta" in e.get("training", {})]
+    delta = max(deltas, default=config.privacy.delta)
     return (
         f"{released} Trained with DP-SGD at every site: epsilon {epsilon} of at most "
-        f"{config.privacy.max_epsilon:g} at delta {config.privacy.delta:g}, composed over all "
+        f"{config.privacy.max_epsilon:g} at delta {delta:g}, composed over all "
         "rounds, the largest of the sites. The unit is one photo, neighbours differ by adding or "
         "removing one. Not covered: all photos of one person together, and the counts of photos."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError
@@ -21,9 +22,9 @@ from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.reconstruct import decode, encode
 
 BATCH = 64
+SCORES = ("squared_error", "l1", "psnr", "ssim")
 
 
-@torch.no_grad()
 def evaluate_shard(
     model: Autoencoder,
     shard: Faces,
@@ -41,10 +42,19 @@ def evaluate_shard(
         raise ModelError(
             f"the shard holds faces of {shard.size} px, the model wants {model.image_size} px"
         )
-    rows = spread(shard.rows(split), max_faces)
+    sums = face_scores(model, shard, spread(shard.rows(split), max_faces), config)
+    counted = len(sums["psnr"])
+    return {"examples": float(counted)} | {name: float(s.sum()) for name, s in sums.items()}
+
+
+@torch.no_grad()
+def face_scores(
+    model: Autoencoder, shard: Faces, rows: NDArray[np.int64], config: RunConfig
+) -> dict[str, NDArray[np.float64]]:
+    """{"squared_error", "l1", "psnr", "ssim"}, each (n,): one number for each of these rows."""
     device = choose_compute(config.training).device
     geometry = geometry_of(config.model.geometry, model.image_size)
-    sums = dict.fromkeys(("squared_error", "l1", "psnr", "ssim"), 0.0)
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in SCORES}
     was_training = model.training
     model.to(device).eval()
     with cpu_threads(config.training.threads):
@@ -54,9 +64,9 @@ def evaluate_shard(
             codes = encode(model, geometry, pixels, shard.landmarks(batch))
             shown = decode(model, geometry, codes)
             error = (shown.astype(np.float64) - pixels) / 127.5
-            sums["squared_error"] += float((error**2).mean(axis=(1, 2, 3)).sum())
-            sums["l1"] += float(np.abs(error).mean(axis=(1, 2, 3)).sum())
-            sums["psnr"] += float(psnr(pixels, shown).sum())
-            sums["ssim"] += float(ssim(pixels, shown).sum())
+            parts["squared_error"].append((error**2).mean(axis=(1, 2, 3)))
+            parts["l1"].append(np.abs(error).mean(axis=(1, 2, 3)))
+            parts["psnr"].append(psnr(pixels, shown))
+            parts["ssim"].append(ssim(pixels, shown))
     model.to("cpu").train(was_training)
-    return {"examples": float(len(rows))} | sums
+    return {name: np.concatenate([np.zeros(0), *found]) for name, found in parts.items()}

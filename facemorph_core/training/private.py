@@ -1,16 +1,18 @@
 r"""A local round under DP-SGD: Poisson sampling, one gradient per photo, clipped, noised.
 
 What is protected: the weights that the round returns are (epsilon, delta)-DP for **one photo**
-of this shard, under adding or removing it, composed over every release in the site's ledger. A
-person with several photos is not covered as a unit. The number of training photos is taken as
-public (it is the site's weight in the mean and decides the sampling rate).
+of this shard, under adding or removing it, composed over every release about it in the site's
+ledger. A person with several photos is not covered as a unit. The number of training photos is
+taken as public (it is the site's weight in the mean and decides the sampling rate).
 
-What is not covered never leaves: losses are computed on the photos without noise, so the
-metrics hold only epsilon, delta, steps and seconds ("seconds" tells roughly how many photos the
-Poisson samples had; a site for which that is too much rounds it).
+What one photo can do to the sum of a step is bounded by clipping, so nothing else may lead from
+one photo to another: what is drawn for a photo (its mirroring, light, posterior noise, crop)
+belongs to the photo and not to its place in the batch, and a gradient that is not finite counts
+as 0. The round is charged before its first step and stays charged whatever happens.
 
-Which photos are drawn and the noise come from the operating system's entropy, never from the
-run's seed (`facemorph_core.privacy.mechanism` says why).
+What is not covered never leaves: losses are computed on the photos without noise and are for the
+site's own screen only. How long a round takes tells roughly how many photos were drawn, and is
+not covered.
 
 References:
     | Deep Learning with Differential Privacy (Abadi et al., 2016)
@@ -20,9 +22,7 @@ References:
 from __future__ import annotations
 
 import copy
-import logging
-import time
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,9 +32,11 @@ from opacus import GradSampleModule
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.models import Autoencoder, Reconstruction
-from facemorph_core.models.convolution import as_library_layers
-from facemorph_core.privacy import GaussianSteps, charge, epsilon, read_ledger, record
-from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch, secret_generator
+from facemorph_core.models.convolution import Conv2d
+from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, photos_of
+from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch
+from facemorph_core.privacy.photos import Photos
+from facemorph_core.privacy.secret import Secret
 from facemorph_core.training.augment import augmented
 from facemorph_core.training.batches import Faces, load_batch, train_rows
 from facemorph_core.training.compute import choose_compute, cpu_threads
@@ -47,6 +49,7 @@ from facemorph_core.training.objective import (
     weights_at,
 )
 from facemorph_core.training.optimiser import adam, set_rate
+from facemorph_core.training.photo_gradients import of_each_photo
 from facemorph_core.training.schedule import learning_rate, share_at
 from facemorph_core.training.trainer import (
     Moment,
@@ -55,73 +58,78 @@ from facemorph_core.training.trainer import (
     check_finite_weights,
 )
 
-log = logging.getLogger(__name__)
+GradSampleModule.GRAD_SAMPLERS[Conv2d] = of_each_photo
+
+
+class PrivateFaces(Faces, Photos, Protocol):
+    """Faces of which it is known which photos they are, and of whom."""
+
+    @property
+    def people(self) -> list[str]:
+        """Whose photo each row is."""
 
 
 def train_privately(
     model: Autoencoder,
-    shard: Faces,
+    shard: PrivateFaces,
     config: RunConfig,
     *,
     epochs: int,
     progress: tuple[float, float] = (0.0, 1.0),
-    seed: int,
-    ledger: Path,
+    ledger: SiteLedger,
+    limits: SiteLimits,
     proximal_mu: float = 0.0,
     on_step: OnStep | None = None,
-    draws: np.random.Generator | None = None,
+    secret: Secret | None = None,
 ) -> TrainedRound:
     """Train ``model`` in place on the shard's "train" split under ``config.privacy``.
 
-    Always float32. ``training.grad_clip`` is not used: each photo's gradient is clipped
-    instead. ``seed`` decides how faces are changed and posterior draws. ``on_step`` sees
-    losses that DP does not cover: for the site's own screen only. ``draws`` is for tests:
-    what anybody could repeat protects nothing.
+    Always float32, and nothing random comes from the run's seed. ``training.grad_clip`` is not
+    used: each photo's gradient is clipped instead. ``on_step`` sees losses that DP does not
+    cover: for the site's own screen only. ``secret`` is for tests: what anybody could repeat
+    protects nothing.
 
     Returns:
-        The metrics "epsilon" (of the whole ledger), "delta", "steps" and "seconds".
+        The metrics "epsilon" (of all that was ever released about these photos), "delta" and
+        "steps".
 
     Raises:
-        BudgetExhausted: before training; nothing was computed, nothing is charged.
+        LimitsExceeded, BudgetExhausted: before a photo was read; nothing is charged.
         LedgerError: the ledger is damaged, or the charge could not be written.
-        TrainingDiverged: the model is what it was; nothing is charged, as nothing is released.
+        TrainingDiverged: the model is what it was; the round is charged all the same.
     """
     privacy = private_config(config)
+    limits.check_training(config, ledger)
     rows = train_rows(shard, model.image_size)
     event = planned_release(config, privacy, examples=len(rows), epochs=epochs)
-    budget = {"delta": privacy.delta, "limit": privacy.max_epsilon}
-    charge(read_ledger(ledger), event, **budget)
-
-    started = time.perf_counter()
-    trained = copy.deepcopy(model)
+    delta = limits.delta(privacy.delta)
+    trained, secret = copy.deepcopy(model), secret or Secret()
     with cpu_threads(config.training.threads):
         trainer = _PrivateTrainer(
             trained,
             config,
             expected_batch=event.sample_rate * len(rows),
-            seed=seed,
-            draws=draws or secret_generator(),
+            secret=secret,
             proximal_mu=proximal_mu,
+        )
+        epsilon = ledger.charge(
+            photos_of(shard, "train"),
+            event,
+            delta=delta,
+            limit=limits.epsilon(privacy.max_epsilon),
         )
         for done in range(event.steps):
             at = Moment(share_at(progress, done, event.steps), 0, done)
-            batch = poisson_batch(rows, event.sample_rate, trainer.draws)
-            terms = trainer.step(shard, batch, at)
+            terms = trainer.step(
+                shard, poisson_batch(rows, event.sample_rate, secret, step=done), at
+            )
             if on_step is not None:
                 on_step(done + 1, event.steps, terms)
         weights = trainer.finish()
-
-    after = record(ledger, event, **budget)  # on disk before the weights are anyone's
     model.load_state_dict(weights)
     at_rest(model)
     return TrainedRound(
-        len(rows),
-        {
-            "epsilon": epsilon(after, privacy.delta),
-            "delta": privacy.delta,
-            "steps": float(event.steps),
-            "seconds": time.perf_counter() - started,
-        },
+        len(rows), {"epsilon": epsilon, "delta": delta, "steps": float(event.steps)}
     )
 
 
@@ -150,27 +158,24 @@ class _PrivateTrainer:
         config: RunConfig,
         *,
         expected_batch: float,
-        seed: int,
-        draws: np.random.Generator,
+        secret: Secret,
         proximal_mu: float,
     ) -> None:
         privacy = private_config(config)
         self.device = choose_compute(config.training).device
         self.model = model.to(self.device).train()
-        self.config, self.privacy, self.seed = config, privacy, seed
+        self.config, self.privacy, self.secret = config, privacy, secret
         self.nets = load_feature_nets(config, self.device)
-        self.draws = draws
         self.ema = Ema(model, config.training.ema_decay) if config.training.ema_decay else None
         self.proximal_mu = proximal_mu
         self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
-        as_library_layers(model)  # Opacus knows exact types only
         self.wrapped = GradSampleModule(model, loss_reduction="sum")
         self.optimiser = NoisyOptimizer(
             adam(model.parameters(), config.training),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.max_grad_norm,
             expected_batch_size=expected_batch,
-            draws=draws,
+            secret=secret,
         )
 
     def step(self, faces: Faces, batch: NDArray[np.int64], at: Moment) -> dict[str, float]:
@@ -179,7 +184,7 @@ class _PrivateTrainer:
         parts = _physical(batch, self.privacy.max_physical_batch)
         for number, part in enumerate(parts):
             if len(part):
-                tally.add(self._per_photo_gradients(faces, part, at, number), len(part))
+                tally.add(self.per_photo_gradients(faces, part, at), len(part))
             else:
                 _no_gradients(self.model)
             is_last = number == len(parts) - 1
@@ -199,29 +204,34 @@ class _PrivateTrainer:
         check_finite_weights(weights, after="the private round")
         return weights
 
-    def _per_photo_gradients(
-        self, faces: Faces, rows: NDArray[np.int64], at: Moment, part: int
+    def per_photo_gradients(
+        self, faces: Faces, rows: NDArray[np.int64], at: Moment
     ) -> dict[str, float]:
-        """Leaves one gradient per photo in ``grad_sample`` of each parameter."""
+        """Leaves one gradient per photo in ``grad_sample`` of each parameter.
+
+        Returns:
+            The means of the terms, without noise.
+        """
         batch = load_batch(faces, rows, self.config, self.device)
-        batch = augmented(batch, self.config.training, at.stream(self.seed, f"augment-{part}"))
-        # Opacus unfolds a convolution's input by strides and silently takes the wrong numbers
-        # from images whose channels lie last in memory.
-        images = batch.images.contiguous()
+        batch = augmented(batch, self.config.training, self._drawn("change", rows, at))
+        images = batch.images
         images.requires_grad_()  # else Opacus' backward hook on the first layer complains
-        made: Reconstruction = self.wrapped(images, at.stream(self.seed, f"posterior-{part}"))
+        made: Reconstruction = self.wrapped(images, self._drawn("posterior", rows, at))
         terms = reconstruction_terms(
             made,
-            batch._replace(images=images),
+            batch,
             self.config,
             nets=self.nets,
-            crops=at.stream(self.seed, f"crop-{part}"),
+            crops=self._drawn("crop", rows, at),
         )
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
         losses = total(terms, weights)
         torch.autograd.backward(losses.sum())
         values = {name: float(term.detach().mean()) for name, term in terms.items()}
         return values | {"loss": float(losses.detach().mean())}
+
+    def _drawn(self, what: str, rows: NDArray[np.int64], at: Moment) -> list[torch.Generator]:
+        return self.secret.generators(rows.tolist(), what, at.step)
 
     def _update(self, at: Moment) -> None:
         """Step with the noised gradient; what happens here reads no photo."""

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
 from scipy import optimize, stats
 
-from facemorph_core.errors import BudgetExhausted, LedgerError
-from facemorph_core.privacy import GaussianSteps, Ledger, charge, epsilon, read_ledger, record
-from facemorph_core.privacy.mechanism import poisson_batch, secret_generator
+from facemorph_core.errors import BudgetExhausted
+from facemorph_core.privacy import GaussianSteps, PlainRelease, epsilon
+from facemorph_core.privacy.ledger import charge
+from facemorph_core.privacy.mechanism import poisson_batch
+from facemorph_core.privacy.secret import Secret
 
 noises, rates, steps = st.floats(0.5, 5), st.floats(0.001, 1), st.integers(1, 400)
 DELTA = 1e-5
-
-
-def spend(*events: GaussianSteps) -> Ledger:
-    return Ledger(events)
 
 
 def gaussian_epsilon(noise: float, delta: float) -> float:
@@ -44,8 +42,8 @@ def test_nothing_released_costs_nothing():
 @settings(max_examples=8)
 @given(noise=noises, rate=rates, a=steps, b=steps)
 def test_two_rounds_cost_what_one_long_round_costs(noise, rate, a, b):
-    split = spend(GaussianSteps(noise, rate, a), GaussianSteps(noise, rate, b))
-    whole = spend(GaussianSteps(noise, rate, a + b))
+    split = [GaussianSteps(noise, rate, a), GaussianSteps(noise, rate, b)]
+    whole = [GaussianSteps(noise, rate, a + b)]
     assert epsilon(split, DELTA) == pytest.approx(epsilon(whole, DELTA))
 
 
@@ -103,93 +101,29 @@ def test_impossible_releases_are_refused(facts):
 
 def test_the_budget_refuses_before_anything_is_released():
     event = GaussianSteps(1.0, 0.1, 100)
-    ledger = charge(Ledger(), event, delta=DELTA, limit=100.0)
-    spent = epsilon(ledger, DELTA)
+    spent = charge((), event, delta=DELTA, limit=100.0)
     with pytest.raises(BudgetExhausted, match=r"raise epsilon from .* past the limit") as caught:
-        charge(ledger, event, delta=DELTA, limit=spent + 0.01)
+        charge((event,), event, delta=DELTA, limit=spent + 0.01)
     assert caught.value.spent == pytest.approx(spent)
     assert caught.value.after > caught.value.limit
-    assert len(ledger) == 1
 
 
 def test_a_limit_can_be_reached_exactly():
     event = GaussianSteps(1.0, 0.1, 100)
-    assert len(charge(Ledger(), event, delta=DELTA, limit=epsilon([event], DELTA))) == 1
+    assert charge((), event, delta=DELTA, limit=epsilon([event], DELTA)) > 0
 
 
-def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path):
-    path = tmp_path / "site" / "privacy.jsonl"
-    assert len(read_ledger(path)) == 0
-    events = [GaussianSteps(1.0, 0.1, 10), GaussianSteps(1.3, 1 / 3, 7)]
-    for event in events:
-        after = record(path, event, delta=DELTA, limit=50)
-    assert list(read_ledger(path)) == events == list(after)
-
-
-def test_a_refused_release_leaves_no_line(tmp_path: Path):
-    path = tmp_path / "privacy.jsonl"
-    record(path, GaussianSteps(1.0, 0.1, 10), delta=DELTA, limit=50)
-    before = path.read_bytes()
-    with pytest.raises(BudgetExhausted):
-        record(path, GaussianSteps(0.5, 1.0, 10_000), delta=DELTA, limit=50)
-    assert path.read_bytes() == before
-
-
-def test_half_a_last_line_was_never_followed_by_a_release(tmp_path: Path, caplog):
-    path, event = tmp_path / "privacy.jsonl", GaussianSteps(1.0, 0.1, 10)
-    record(path, event, delta=DELTA, limit=50)
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:25])
-    assert list(read_ledger(path)) == [event]
-    assert "half a line" in caplog.text
-    record(path, event, delta=DELTA, limit=50)
-    assert list(read_ledger(path)) == [event, event]
-    assert path.read_bytes().startswith(whole)
-
-
-@pytest.mark.parametrize(
-    "line", [b"garbage", b'{"kind": "gaussian_steps"}', b'{"kind": "laplace"}', b"[]", b""]
-)
-def test_any_other_damage_stops_the_site(tmp_path: Path, line: bytes):
-    path = tmp_path / "privacy.jsonl"
-    record(path, GaussianSteps(1.0, 0.1, 10), delta=DELTA, limit=50)
-    path.write_bytes(line + b"\n" + path.read_bytes())
-    with pytest.raises(LedgerError, match="line 1 is not a record"):
-        read_ledger(path)
-    with pytest.raises(LedgerError):
-        record(path, GaussianSteps(1.0, 0.1, 10), delta=DELTA, limit=50)
-
-
-def _spends(path: Path, limit: float) -> bool:
-    try:
-        record(path, GaussianSteps(1.0, 0.1, 10), delta=DELTA, limit=limit)
-    except BudgetExhausted:
-        return False
-    return True
-
-
-def test_rounds_at_the_same_time_cannot_all_spend_the_rest(tmp_path: Path):
-    path, event = tmp_path / "privacy.jsonl", GaussianSteps(1.0, 0.1, 10)
-    limit = epsilon([event] * 2, DELTA) + 1e-6
-    with ThreadPoolExecutor(3) as pool:
-        spent = list(pool.map(_spends, [path] * 3, [limit] * 3))
-    assert sum(spent) == 2
-    assert len(read_ledger(path)) == 2
-
-
-def test_a_line_holds_facts_and_no_conclusions(tmp_path: Path):
-    path = tmp_path / "privacy.jsonl"
-    record(path, GaussianSteps(1.0, 0.1, 10), delta=DELTA, limit=50)
-    facts = json.loads(path.read_text())
-    assert {*facts} == {"kind", "noise_multiplier", "sample_rate", "steps", "at"}
+def test_what_left_without_noise_has_no_epsilon():
+    assert epsilon([PlainRelease("scores")], DELTA) == math.inf
+    assert epsilon([GaussianSteps(1.0, 0.1, 1), PlainRelease("weights")], 0.5) == math.inf
 
 
 # --- randomness ------------------------------------------------------------------------------
 
 
 def test_poisson_batches_have_the_size_and_the_spread_of_poisson_sampling():
-    generator, rows = np.random.default_rng(0), np.arange(50, 250)
-    batches = [poisson_batch(rows, 0.1, generator) for _ in range(2000)]
+    secret, rows = Secret(bytes(32)), np.arange(50, 250)
+    batches = [poisson_batch(rows, 0.1, secret, step=step) for step in range(2000)]
     sizes = np.array([len(batch) for batch in batches])
     assert sizes.mean() == pytest.approx(20, abs=0.5)
     assert sizes.var() == pytest.approx(200 * 0.1 * 0.9, rel=0.15)
@@ -198,11 +132,62 @@ def test_poisson_batches_have_the_size_and_the_spread_of_poisson_sampling():
 
 
 def test_poisson_batches_can_be_empty_and_can_be_everything():
-    generator, rows = np.random.default_rng(0), np.arange(5)
-    assert any(len(poisson_batch(rows, 0.01, generator)) == 0 for _ in range(10))
-    assert poisson_batch(rows, 1.0, generator).tolist() == rows.tolist()
+    secret, rows = Secret(bytes(32)), np.arange(5)
+    assert any(len(poisson_batch(rows, 0.01, secret, step=step)) == 0 for step in range(10))
+    assert poisson_batch(rows, 1.0, secret, step=0).tolist() == rows.tolist()
+    assert poisson_batch(np.array([], np.int64), 0.5, secret, step=0).tolist() == []
+
+
+@given(away=st.integers(0, 19), step=st.integers(0, 10**6))
+def test_who_is_drawn_does_not_depend_on_who_else_is_there(away, step):
+    secret, rows = Secret(bytes(32)), np.arange(20)
+    drawn = poisson_batch(rows, 0.5, secret, step=step).tolist()
+    without = poisson_batch(np.delete(rows, away), 0.5, secret, step=step).tolist()
+    assert without == [row for row in drawn if row != away]
 
 
 def test_nobody_can_repeat_the_draws_of_a_round():
-    draws = {tuple(secret_generator().random(2)) for _ in range(20)}
-    assert len(draws) == 20
+    assert len({float(Secret().uniform(1, "a")[0]) for _ in range(20)}) == 20
+
+
+def test_every_address_has_a_stream_of_its_own():
+    secret = Secret(bytes(32))
+    addresses = [("a", 1), ("a", 2), ("a", "1"), ("a1",), ("a", 1, 0), ("a", 11)]
+    assert len({float(secret.uniform(1, *address)[0]) for address in addresses}) == len(addresses)
+    assert torch.equal(secret.uniform(5, "a", 1), Secret(bytes(32)).uniform(5, "a", 1))
+    assert not torch.equal(secret.uniform(5, "a"), Secret(bytes(31) + b"1").uniform(5, "a"))
+
+
+def test_the_stream_is_that_of_aes_in_counter_mode():
+    """The block cipher by itself, one block at a time."""
+    secret, address = Secret(bytes(range(32))), ("noise", 3)
+    key = hashlib.blake2b(repr(address).encode(), key=bytes(range(32)), digest_size=32).digest()
+    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    stream = b"".join(block.update(counter.to_bytes(16, "big")) for counter in range(4))
+    words = np.frombuffer(stream, np.uint64) & np.uint64(2**53 - 1)
+    np.testing.assert_array_equal(secret.uniform(8, *address), words / 2**53)
+
+
+def test_normal_numbers_are_normal_into_their_tails():
+    drawn = Secret(bytes(32)).normal((1_000_000,), "noise").numpy()
+    assert stats.kstest(drawn, "norm").pvalue > 0.01
+    for far in (2, 3, 4):
+        expected = 2e6 * stats.norm.sf(far)
+        assert abs((abs(drawn) > far).sum() - expected) < 5 * expected**0.5
+    halves = np.corrcoef(drawn[:500_000], drawn[500_000:])[0, 1]
+    assert abs(halves) < 0.01
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (0, 4), (2**21 + 3,)])
+def test_normal_numbers_have_the_shape_that_was_asked_for(shape):
+    assert Secret(bytes(32)).normal(shape, "a").shape == torch.Size(shape)
+
+
+def test_a_photos_generator_does_not_depend_on_the_other_photos():
+    secret = Secret(bytes(32))
+    many = [torch.rand(3, generator=g) for g in secret.generators([4, 7, 9], "light", 0)]
+    alone = torch.rand(3, generator=secret.generators([7], "light", 0)[0])
+    assert torch.equal(many[1], alone)
+    assert not torch.equal(many[0], many[1])
+    later = torch.rand(3, generator=secret.generators([7], "light", 1)[0])
+    assert not torch.equal(later, alone)

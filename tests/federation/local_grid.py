@@ -6,6 +6,7 @@ raise in its place, which is what networks, sites and attackers do.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +108,32 @@ def soft_faces(count: int, size: int, *, seed: int) -> np.ndarray:
 def tiny_shard(path: Path, *, count: int = 12, size: int = 32, seed: int = 0) -> Shard:
     """A shard of `soft_faces`: two photos a person, the last third of them kept aside as val."""
     index = [
-        IndexRow(person=f"p{i // 2}", split="train" if i < count * 2 // 3 else "val")
+        IndexRow(
+            person=f"p{i // 2}",
+            split="train" if i < count * 2 // 3 else "val",
+            digest=hashlib.sha256(f"{path.name}, photo {i}".encode()).hexdigest(),
+        )
         for i in range(count)
     ]
     away = np.random.default_rng(seed).normal(scale=size / 64, size=(count, 68, 2))
     landmarks = (mean_shape(size) + away).astype(np.float32)
     return write_shard(path, soft_faces(count, size, seed=seed), landmarks, index)
+
+
+OPEN = "privacy: optional\nscoring: plain\nmin_scored_people: 1\n"
+"""The limits of a site that allows what most tests need."""
+
+
+def site_settings(folder: Path, number: int, *, limits: str = OPEN) -> dict[str, str]:
+    """The ``--node-config`` of site ``number``, whose shard and limits lie in ``folder``."""
+    state = folder / f"shard-{number}.state"
+    state.mkdir(exist_ok=True)
+    (state / "site.yaml").write_text(limits)
+    return {
+        "data-dir": str(folder / f"shard-{number}"),
+        "head-dir": str(folder / "heads"),
+        "site": f"clinic-{number}",
+    }
 
 
 TINY = {

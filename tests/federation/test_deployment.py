@@ -95,8 +95,15 @@ class Federation:
             *("--root-certificates", str(self.keys.ca), "--superlink", f"127.0.0.1:{self.port}"),
             *("--auth-supernode-private-key", str(self.keys.site_key(name))),
             *("--host", "127.0.0.1", "--port", str(free_port())),
-            *("--node-config", f'data-dir="{shard}" site="{name}"'),
+            *("--node-config", self.node_config(name, shard)),
         )
+
+    def node_config(self, name: str, shard: Path) -> str:
+        """What a site says of itself; its limits lie beside what it keeps."""
+        state = shard.with_name(f"{shard.name}.state")
+        state.mkdir(exist_ok=True)
+        (state / "site.yaml").write_text("privacy: optional\n")
+        return f'data-dir="{shard}" site="{name}" head-dir="{self.folder / "heads"}"'
 
     def flwr(self, *words: str) -> dict:
         home = self.home("operator")

@@ -20,7 +20,14 @@ from facemorph_core.rundir import read_metrics
 from facemorph_core.training.start import starting_model
 from server.app import app as server_app
 from server.runs import read_state
-from tests.federation.local_grid import LocalGrid, Tamper, tiny_shard, write_config
+from tests.federation.local_grid import (
+    OPEN,
+    LocalGrid,
+    Tamper,
+    site_settings,
+    tiny_shard,
+    write_config,
+)
 
 SITES = 3
 PLAIN = {"kind": "vae", "image_size": 32, "width": 8, "latent_dim": 8}
@@ -34,12 +41,14 @@ def federation(tmp_path, monkeypatch):
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
 
     def run(
-        *, tamper: dict[int, Tamper] | None = None, nodes=range(1, SITES + 1), **sections
+        *,
+        tamper: dict[int, Tamper] | None = None,
+        nodes=range(1, SITES + 1),
+        limits: str = OPEN,
+        **sections,
     ) -> tuple[Path, LocalGrid]:
         config = write_config(tmp_path / "tiny.yaml", **sections)
-        settings = {
-            n: {"data-dir": str(tmp_path / f"shard-{n}"), "site": f"clinic-{n}"} for n in nodes
-        }
+        settings = {n: site_settings(tmp_path, n, limits=limits) for n in nodes}
         out = tmp_path / "run"
         run_config = {"config": str(config), "overrides": "", "run-dir": str(out)}
         grid = LocalGrid(dict.fromkeys(nodes, client_app), settings, run_config, tamper or {})
@@ -106,7 +115,7 @@ def test_int8_sends_a_quarter_of_the_bytes_and_learns_as_well(federation):
 
 def test_a_site_keeps_what_the_codec_lost_and_no_more_than_two_rounds_of_it(federation, tmp_path):
     federation(federation={"rounds": 4, "codec": "int8"})
-    for state in tmp_path.glob("shard-*.state/*/"):
+    for state in tmp_path.glob("shard-*.state/[0-9a-f]*/"):
         assert sorted(f.name for f in state.glob("lost-*")) == [
             "lost-0003.safetensors",
             "lost-0004.safetensors",
@@ -401,14 +410,15 @@ def test_a_rule_that_needs_all_replies_says_what_they_take_and_refuses_more(fede
 # --- differential privacy ---------------------------------------------------------------------
 
 DP = {"noise_multiplier": 1.0, "max_grad_norm": 1.0, "delta": 1e-3, "max_epsilon": 1000}
+GENEROUS = "max_epsilon: 1000\nmax_delta: 1e-3\n"
 
 
 def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federation, tmp_path):
-    run, _ = federation(privacy=DP, model=PLAIN)
+    run, _ = federation(privacy=DP, model=PLAIN, limits=GENEROUS)
     rounds = read_metrics(run)[1:]
     spent = [entry["training"]["epsilon"] for entry in rounds]
     assert 0 < spent[0] < spent[1]
-    assert set(rounds[0]["training"]) <= {"epsilon", "delta", "steps", "seconds"}
+    assert set(rounds[0]["training"]) == {"epsilon", "delta", "steps"}
     page = (run / "report.html").read_text()
     assert f"epsilon {spent[1]:.2f} of at most 1000 at delta 0.001" in page
     assert "The unit is one photo" in page
@@ -417,13 +427,31 @@ def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federat
 
 
 def test_a_second_run_on_the_same_photos_goes_on_spending(federation, tmp_path):
-    run, _ = federation(privacy=DP, model=PLAIN)
+    run, _ = federation(privacy=DP, model=PLAIN, limits=GENEROUS)
     first = read_metrics(run)[-1]["training"]["epsilon"]
     run.rename(tmp_path / "first")
-    run, _ = federation(privacy=DP, model=PLAIN)
+    run, _ = federation(privacy=DP, model=PLAIN, limits=GENEROUS)
     assert read_metrics(run)[-1]["training"]["epsilon"] > first
+
+
+def test_under_dp_scores_are_asked_for_only_with_noise(federation, tmp_path):
+    limits = GENEROUS + "scoring: noised\nmin_scored_people: 2\n"
+    run, grid = federation(privacy=DP, model=PLAIN, limits=limits)
+    assert "sites" not in read_metrics(run)[-1] or not read_metrics(run)[-1]["sites"]
+    assert len(grid.received) == 2 * SITES
+    run.rename(tmp_path / "first")
+    scored = {**DP, "scoring": {"noise_multiplier": 3.0, "people": 2}}
+    run, _ = federation(privacy=scored, model=PLAIN, limits=limits)
+    assert set(read_metrics(run)[-1]["sites"]) == {"faces", "psnr", "ssim"}
+    statement = open_bundle(run / "model.facemorph").manifest.privacy
+    assert "sums of scores with noise" in statement["released"]
 
 
 def test_a_site_stops_before_its_budget_and_says_so(federation):
     with pytest.raises(FederationError, match="would pass the site's privacy budget"):
-        federation(privacy={**DP, "max_epsilon": 1e-3}, model=PLAIN)
+        federation(privacy={**DP, "max_epsilon": 1e-3}, model=PLAIN, limits=GENEROUS)
+
+
+def test_a_site_without_limits_of_its_own_answers_no_round_without_noise(federation):
+    with pytest.raises(FederationError, match="the site's own limits forbid"):
+        federation(limits="{}")

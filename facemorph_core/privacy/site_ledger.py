@@ -1,0 +1,157 @@
+"""A site's ledger on disk: the gate before every release.
+
+Whatever is computed from the photos and leaves has its line here first, synced to the disk. A
+release is charged before it is computed, and stays charged if it then fails: whether it fails may
+depend on the photos. The ledger belongs to the photos, not to a run or a folder: what counts for
+a photo are all releases from sets of photos that it was in.
+
+    | privacy.jsonl   see `facemorph_core.privacy.ledger`
+    | photos/         the sets of photos that its lines name
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from facemorph_core.errors import LedgerError, OutputError
+from facemorph_core.privacy.accountant import epsilon
+from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
+from facemorph_core.privacy.heads import Heads
+from facemorph_core.privacy.ledger import Ledger, charge, first_line, next_line, parse
+from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLedger:
+    """The ledger in ``path`` whose head is kept in ``heads``."""
+
+    path: Path
+    heads: Heads
+
+    def read(self) -> Ledger:
+        """Everything that was released; a file that does not exist means nothing.
+
+        Raises:
+            LedgerError: the file cannot be read or is damaged.
+        """
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise LedgerError(f"the ledger {self.path} cannot be read: {error.strerror}") from error
+        return parse(str(self.path), content)
+
+    def spent(self, photos: PhotoSet, delta: float) -> float:
+        """Epsilon of all that was ever released about ``photos``.
+
+        Raises:
+            LedgerError: the file is damaged, or not all that was released.
+        """
+        return epsilon(self._checked(photos).about(self._concerns(photos)), delta)
+
+    def charge(
+        self, photos: PhotoSet, event: GaussianSteps, *, delta: float, limit: float
+    ) -> float:
+        """Write ``event`` down and return the epsilon of ``photos`` that it leads to.
+
+        Two processes of one site cannot both spend the rest: the check and the write are one.
+
+        Raises:
+            BudgetExhausted: nothing was written.
+            LedgerError: the file is damaged, cut off or cannot be written.
+        """
+        with self._held():
+            ledger = self._checked(photos)
+            spent = ledger.about(self._concerns(photos))
+            after = charge(spent, event, delta=delta, limit=limit)
+            self._append(ledger, event, photos)
+        return after
+
+    def note(self, photos: PhotoSet, event: PlainRelease) -> None:
+        """Write down that something without noise leaves: no epsilon holds for it any more.
+
+        Raises:
+            LedgerError: the file is damaged, cut off or cannot be written.
+        """
+        with self._held():
+            self._append(self._checked(photos), event, photos)
+
+    def releases_within(self, time: timedelta) -> int:
+        """How many releases were written down in this time before now."""
+        since = datetime.now(UTC) - time
+        return sum(entry.at >= since for entry in self.read().entries)
+
+    # --- parts -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_name(self.path.name + ".lock")):
+                yield
+        except (OSError, OutputError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise LedgerError(
+                f"the ledger {self.path} cannot be written ({reason}); nothing is released",
+                hint="free some space or repair the folder's permissions, then train again",
+            ) from error
+
+    def _checked(self, photos: PhotoSet) -> Ledger:
+        ledger = self.read()
+        self.heads.check(self.path, ledger, photos)
+        return ledger
+
+    def _concerns(self, photos: PhotoSet) -> Callable[[str | None], bool]:
+        """Whether a set of photos, by its fingerprint, shares one with ``photos``."""
+
+        @cache
+        def concerns(name: str | None) -> bool:
+            kept = None if name is None else kept_set(self.path.parent / "photos", name)
+            return kept is None or not kept.isdisjoint(photos)  # what is not known counts
+
+        return concerns
+
+    def _append(self, ledger: Ledger, event: Event, photos: PhotoSet) -> None:
+        """The set of photos, the line, the head: each on the disk before the next."""
+        now, lines = datetime.now(UTC), b""
+        if not ledger.id:
+            ledger = replace(ledger, id=secrets.token_hex(16))
+            line, chain = first_line(ledger.id, ledger.text, now)
+            lines, begun = line, replace(ledger, chains=(chain,))
+        else:
+            begun = ledger
+        if not self.heads.covers(ledger.id, photos):
+            self.heads.keep(self.path, ledger, photos)  # from now on a missing file is noticed
+        name = keep_set(self.path.parent / "photos", photos)
+        line, chain = next_line(event, name, now, chain=begun.chains[-1])
+        _write_behind(self.path, len(ledger.text), lines + line)
+        self.heads.keep(self.path, replace(begun, chains=(*begun.chains, chain)), photos)
+
+
+def _write_behind(path: Path, complete: int, lines: bytes) -> None:
+    """Put ``lines`` behind the ``complete`` bytes, in place of half a line, and sync."""
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.truncate(complete)
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the name of a new file as durable as its contents."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

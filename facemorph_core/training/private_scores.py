@@ -1,0 +1,74 @@
+r"""Scores of a model on the photos kept aside, as a site under differential privacy may tell them.
+
+Whoever chooses the weights that are scored can ask anything of the photos. So each photo's scores
+are brought to [0, 1], cut off there, summed, and noised like a gradient:
+
+.. math:: \tilde s = \sum_i \mathrm{cut}(s_i) + \sigma \sqrt{k}\, N(0, I)
+
+for k scores, as one photo moves the sum by at most the root of k. The unit is one photo, the
+relation add/remove, the number of photos public; the release is charged before a photo is read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from facemorph_core.config.schema import PrivateScoring, RunConfig
+from facemorph_core.errors import ConfigError
+from facemorph_core.models import Autoencoder
+from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, photos_of
+from facemorph_core.privacy.mechanism import poisson_batch
+from facemorph_core.privacy.secret import Secret
+from facemorph_core.training.evaluate import face_scores
+from facemorph_core.training.private import PrivateFaces, private_config
+
+RANGES = {"psnr": (10.0, 40.0), "ssim": (0.0, 1.0)}
+"""What is told, and where it is cut off: dB for "psnr"."""
+
+
+def score_privately(
+    model: Autoencoder,
+    shard: PrivateFaces,
+    config: RunConfig,
+    *,
+    ledger: SiteLedger,
+    limits: SiteLimits,
+    secret: Secret | None = None,
+) -> dict[str, float]:
+    """{"examples", "psnr", "ssim"}: the number of the "val" photos, and noised sums over them.
+
+    With more photos than ``evaluation.max_faces`` so many are drawn on average, each by itself.
+
+    Raises:
+        LimitsExceeded, BudgetExhausted: before a photo was read; nothing is charged.
+        LedgerError: the charge could not be written.
+    """
+    rows, people = shard.rows("val"), {shard.people[row] for row in shard.rows("val").tolist()}
+    limits.check_scoring(config, ledger, people=len(people))
+    privacy, scoring = private_config(config), _scoring(config)
+    rate = min(1.0, config.evaluation.max_faces / len(rows))
+    ledger.charge(
+        photos_of(shard, "val"),
+        GaussianSteps(scoring.noise_multiplier, rate, 1),
+        delta=limits.delta(privacy.delta),
+        limit=limits.epsilon(privacy.max_epsilon),
+    )
+    secret = secret or Secret()
+    scores = face_scores(model, shard, poisson_batch(rows, rate, secret, step=0), config)
+    noise = secret.normal((len(RANGES),), "noise").numpy()
+    noise *= scoring.noise_multiplier * math.sqrt(len(RANGES))
+    told = {"examples": float(len(rows))}
+    for (name, (low, high)), added in zip(RANGES.items(), noise, strict=True):
+        between = np.nan_to_num((scores[name] - low) / (high - low), nan=0.0).clip(0, 1)
+        mean = (between.sum() + added) / (rate * len(rows))
+        told[name] = float(len(rows) * (low + (high - low) * mean))
+    return told
+
+
+def _scoring(config: RunConfig) -> PrivateScoring:
+    scoring = private_config(config).scoring
+    if scoring is None:
+        raise ConfigError("the config", ["privacy.scoring: needed to score, but absent"])
+    return scoring

@@ -1,0 +1,318 @@
+"""The ledger on a site's disk: what was released stays released, whatever happens to the file."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facemorph_core.errors import BudgetExhausted, LedgerError
+from facemorph_core.privacy import (
+    GaussianSteps,
+    Heads,
+    PlainRelease,
+    SiteLedger,
+    epsilon,
+    photos_of,
+)
+from facemorph_core.privacy import ledger as lines_of
+from facemorph_core.privacy.photos import fingerprint, keep_set, kept_set
+
+DELTA = 1e-5
+EVENT = GaussianSteps(1.0, 0.1, 10)
+PHOTOS = frozenset({"a", "b", "c"})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> SiteLedger:
+    return SiteLedger(tmp_path / "state" / "privacy.jsonl", Heads(tmp_path / "heads"))
+
+
+def charged(ledger: SiteLedger, event=EVENT, photos=PHOTOS, limit: float = 50) -> float:
+    return ledger.charge(photos, event, delta=DELTA, limit=limit)
+
+
+def events(ledger: SiteLedger) -> list[object]:
+    return [entry.event for entry in ledger.read().entries]
+
+
+# --- what is written -------------------------------------------------------------------------
+
+
+def test_the_ledger_outlives_the_process_that_wrote_it(ledger):
+    assert events(ledger) == []
+    made = [EVENT, GaussianSteps(1.3, 1 / 3, 7)]
+    spent = [charged(ledger, event) for event in made]
+    ledger.note(PHOTOS, PlainRelease("scores"))
+    again = SiteLedger(ledger.path, ledger.heads)
+    assert events(again) == [*made, PlainRelease("scores")]
+    assert spent == [epsilon(made[:1], DELTA), epsilon(made, DELTA)]
+
+
+def test_a_line_holds_facts_and_no_conclusions(ledger):
+    charged(ledger)
+    beginning, facts = map(json.loads, ledger.path.read_text().splitlines())
+    assert {*beginning} == {"kind", "format", "ledger", "before", "at", "chain"}
+    told = {"kind", "noise_multiplier", "sample_rate", "steps"}
+    assert {*facts} == told | {"photos", "at", "chain"}
+
+
+def test_a_refused_release_leaves_no_line(ledger):
+    charged(ledger)
+    before = ledger.path.read_bytes()
+    with pytest.raises(BudgetExhausted):
+        charged(ledger, GaussianSteps(0.5, 1.0, 10_000))
+    assert ledger.path.read_bytes() == before
+
+
+def test_half_a_last_line_was_never_followed_by_a_release(ledger, caplog):
+    charged(ledger)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + whole[:25])
+    assert events(ledger) == [EVENT]
+    assert "half a line" in caplog.text
+    charged(ledger)
+    assert events(ledger) == [EVENT, EVENT]
+    assert ledger.path.read_bytes().startswith(whole)
+
+
+def _spends(ledger: SiteLedger, limit: float) -> bool:
+    try:
+        charged(ledger, limit=limit)
+    except BudgetExhausted:
+        return False
+    return True
+
+
+def test_rounds_at_the_same_time_cannot_all_spend_the_rest(ledger):
+    limit = epsilon([EVENT] * 2, DELTA) + 1e-6
+    with ThreadPoolExecutor(3) as pool:
+        spent = list(pool.map(_spends, [ledger] * 3, [limit] * 3))
+    assert sum(spent) == 2
+    assert len(events(ledger)) == 2
+
+
+def test_releases_of_a_day_are_counted(ledger):
+    charged(ledger)
+    ledger.note(PHOTOS, PlainRelease("weights"))
+    assert ledger.releases_within(timedelta(days=1)) == 2
+    assert ledger.releases_within(timedelta(seconds=-5)) == 0
+
+
+# --- it belongs to the photos ----------------------------------------------------------------
+
+
+def test_photos_pay_for_what_they_were_in_and_for_nothing_else(ledger):
+    charged(ledger, photos=frozenset("ab"))
+    ledger.note(frozenset("yz"), PlainRelease("weights"))
+    assert ledger.spent(frozenset("bc"), DELTA) == epsilon([EVENT], DELTA)
+    assert ledger.spent(frozenset("c"), DELTA) == 0
+    assert ledger.spent(frozenset("z"), DELTA) == np.inf
+    assert charged(ledger, photos=frozenset("abc")) == epsilon([EVENT] * 2, DELTA)
+
+
+@settings(max_examples=20)
+@given(sets=st.lists(st.frozensets(st.sampled_from("abcdef"), min_size=1), min_size=1, max_size=5))
+def test_no_photo_is_charged_less_than_what_it_was_in(sets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    ledger = SiteLedger(folder / "privacy.jsonl", Heads(folder / "heads"))
+    for photos in sets:
+        charged(ledger, photos=photos)
+    for photo in "abcdef":
+        slow = epsilon([EVENT] * sum(photo in photos for photos in sets), DELTA)
+        assert ledger.spent(frozenset(photo), DELTA) == pytest.approx(slow)
+
+
+def test_a_set_of_photos_that_is_gone_counts_for_all_photos(ledger):
+    charged(ledger, photos=frozenset("ab"))
+    shutil.rmtree(ledger.path.parent / "photos")
+    assert ledger.spent(frozenset("c"), DELTA) == epsilon([EVENT], DELTA)
+
+
+def test_another_set_of_photos_under_the_same_name_is_noticed(ledger):
+    charged(ledger, photos=frozenset("ab"))
+    (ledger.path.parent / "photos" / fingerprint("ab")).write_text("y\nz")
+    with pytest.raises(LedgerError, match="not the set of photos"):
+        ledger.spent(frozenset("a"), DELTA)
+
+
+@given(st.frozensets(st.text("0123456789abcdef", min_size=1, max_size=4)))
+def test_a_set_of_photos_comes_back(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("sets")
+    assert kept_set(folder, keep_set(folder, photos)) in (photos, photos | {""})
+
+
+def test_photos_are_told_apart_by_their_file_or_else_by_their_pixels():
+    class Shard:
+        def __init__(self):
+            self.source_digests = ["file", "", ""]
+
+        def rows(self, split):
+            return np.arange(3)
+
+        def images(self, rows):
+            return np.full((1, 2, 2, 3), rows[0], np.uint8)
+
+    assert len(photos_of(Shard(), "train")) == 3
+    assert "file" in photos_of(Shard(), "train")
+    assert photos_of(Shard(), "train") == photos_of(Shard(), "val")
+
+
+# --- what happens to files -------------------------------------------------------------------
+
+
+def three(ledger: SiteLedger) -> list[bytes]:
+    for steps in (1, 2, 3):
+        charged(ledger, GaussianSteps(1.0, 0.1, steps))
+    return ledger.path.read_bytes().splitlines(keepends=True)
+
+
+ATTACKS = {
+    "deleted": lambda path, lines: path.unlink(),
+    "emptied": lambda path, lines: path.write_bytes(b""),
+    "cut by one": lambda path, lines: path.write_bytes(b"".join(lines[:-1])),
+    "cut to its beginning": lambda path, lines: path.write_bytes(lines[0]),
+    "one taken out": lambda path, lines: path.write_bytes(b"".join(lines[:2] + lines[3:])),
+    "two swapped": lambda p, lines: p.write_bytes(b"".join([*lines[:1], *lines[2:0:-1], lines[3]])),
+    "beginning taken out": lambda path, lines: path.write_bytes(b"".join(lines[1:])),
+    "a number changed": lambda path, lines: path.write_bytes(
+        b"".join(lines).replace(b'"steps": 3', b'"steps": 1')
+    ),
+    "noise changed": lambda path, lines: path.write_bytes(
+        b"".join(lines).replace(b'"noise_multiplier": 1.0', b'"noise_multiplier": 9.0')
+    ),
+    "photos changed": lambda path, lines: path.write_bytes(
+        b"".join(lines).replace(fingerprint(PHOTOS).encode(), fingerprint("x").encode())
+    ),
+    "made as of format 1": lambda path, lines: path.write_bytes(
+        b"".join(
+            json.dumps(
+                {k: v for k, v in json.loads(line).items() if k not in ("chain", "photos")}
+            ).encode()
+            + b"\n"
+            for line in lines[1:2]
+        )
+    ),
+    "begun anew": lambda path, lines: shutil.rmtree(path.parent),
+    "garbage": lambda path, lines: path.write_bytes(b"garbage\n" + b"".join(lines)),
+    "a list": lambda path, lines: path.write_bytes(b"".join(lines) + b"[]\n"),
+    "an unknown kind": lambda path, lines: path.write_bytes(
+        b"".join(lines) + b'{"kind": "laplace"}\n'
+    ),
+    "binary": lambda path, lines: path.write_bytes(b"\xff\xfe" * 20 + b"\n" + b"".join(lines)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_whoever_meddles_with_the_file_stops_the_site(ledger, attack):
+    ATTACKS[attack](ledger.path, three(ledger))
+    with pytest.raises(LedgerError) as caught:
+        charged(ledger)
+    assert caught.value.hint
+    with pytest.raises(LedgerError):
+        ledger.note(PHOTOS, PlainRelease("weights"))
+    with pytest.raises(LedgerError):
+        ledger.spent(PHOTOS, DELTA)
+
+
+def test_a_ledger_at_another_place_is_no_new_budget(ledger, tmp_path):
+    three(ledger)
+    elsewhere = SiteLedger(tmp_path / "other" / "privacy.jsonl", ledger.heads)
+    with pytest.raises(LedgerError, match="have a ledger already") as caught:
+        charged(elsewhere, photos=frozenset({"c", "d"}))
+    assert str(ledger.path) in str(caught.value)
+    assert charged(elsewhere, photos=frozenset("d")) > 0
+
+
+def test_a_ledger_whose_head_is_gone_is_not_trusted(ledger):
+    three(ledger)
+    shutil.rmtree(ledger.heads.folder)
+    with pytest.raises(LedgerError, match="the head of"):
+        charged(ledger)
+
+
+def test_a_site_that_moves_with_all_its_files_goes_on(ledger, tmp_path):
+    three(ledger)
+    shutil.copytree(ledger.path.parent, tmp_path / "moved")
+    shutil.copytree(ledger.heads.folder, tmp_path / "moved-heads")
+    moved = SiteLedger(tmp_path / "moved" / "privacy.jsonl", Heads(tmp_path / "moved-heads"))
+    charged(moved)
+    assert len(events(moved)) == 4
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"format": 7}', b'{"format": 1, "x": 2}'])
+def test_a_damaged_head_is_a_sentence(ledger, damage):
+    three(ledger)
+    next(ledger.heads.folder.glob("*.json")).write_bytes(damage)
+    with pytest.raises(LedgerError, match="is damaged"):
+        charged(ledger)
+
+
+def test_a_ledger_of_the_first_format_counts_for_all_photos_and_is_chained_from_now_on(ledger):
+    first = {"kind": "gaussian_steps", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
+    old = json.dumps({**first, "at": datetime.now(UTC).isoformat()}).encode() + b"\n"
+    ledger.path.parent.mkdir()
+    ledger.path.write_bytes(old)
+    assert charged(ledger) == epsilon([EVENT] * 2, DELTA)
+    assert events(ledger) == [EVENT, EVENT]
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"steps": 10', b'"steps": 1', 1))
+    with pytest.raises(LedgerError, match="one was changed"):
+        charged(ledger)
+
+
+def test_a_later_format_is_not_guessed_at(ledger):
+    line, _ = lines_of.first_line("abc", b"", datetime.now(UTC))
+    facts = json.loads(line) | {"format": 3}
+    del facts["chain"]
+    ledger.path.parent.mkdir()
+    ledger.path.write_bytes(lines_of._chained(facts, "")[0])
+    with pytest.raises(LedgerError, match="format 3, this version reads 2"):
+        charged(ledger)
+
+
+# --- killed ----------------------------------------------------------------------------------
+
+
+def _die_after(ledger: SiteLedger, number: int) -> None:
+    """Be killed at the ``number``-th time that something is put on the disk."""
+    real, seen = os.fsync, 0
+
+    def sync(descriptor: int) -> None:
+        nonlocal seen
+        real(descriptor)
+        seen += 1
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = sync
+    charged(ledger)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_process_killed_at_any_moment_stops_nobody_and_forgets_nothing(ledger, number):
+    charged(ledger)
+    child = multiprocessing.get_context("fork").Process(target=_die_after, args=(ledger, number))
+    child.start()
+    child.join()
+    written = events(ledger)
+    assert written in ([EVENT], [EVENT] * 2)
+    assert charged(ledger) == epsilon([EVENT] * (len(written) + 1), DELTA)
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_a_process_killed_at_its_first_release_stops_nobody(ledger, number):
+    child = multiprocessing.get_context("fork").Process(target=_die_after, args=(ledger, number))
+    child.start()
+    child.join()
+    written = events(ledger)
+    assert charged(ledger) == epsilon([EVENT] * (len(written) + 1), DELTA)
