@@ -105,7 +105,7 @@ def train_privately(
     delta = limits.delta(privacy.delta)
     trained, secret = copy.deepcopy(model), secret or Secret()
     with cpu_threads(config.training.threads):
-        trainer = _PrivateTrainer(
+        trainer = PrivateTrainer(
             trained,
             config,
             expected_batch=event.sample_rate * len(rows),
@@ -149,7 +149,7 @@ def planned_release(
     return GaussianSteps(privacy.noise_multiplier, rate, steps)
 
 
-class _PrivateTrainer:
+class PrivateTrainer:
     """The steps of one private round on a copy of the model."""
 
     def __init__(

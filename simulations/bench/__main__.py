@@ -269,6 +269,30 @@ def learning(
     typer.echo("\n".join(map(markdown, curves)), nl=False)
 
 
+@app.command()
+def audit(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes: fewer photos, fewer rounds.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Attack what leaves a site, on public photos: the promises of docs/privacy.md.
+
+    What one photo can do to a private round, what a guesser proves of its epsilon, what crafted
+    weights get out of scoring, and what the weights of an ordinary round tell.
+
+    Examples:
+        python -m simulations.bench audit --quick
+    """
+    from rich.console import Console
+
+    from simulations.bench.audit.report import to_json, to_markdown
+    from simulations.bench.audit.run import QUICK, WHOLE, run_audit
+
+    found = run_audit(QUICK if quick else WHOLE, watch=Console(stderr=True).print)
+    typer.echo(json.dumps(to_json(found), indent=1) if as_json else to_markdown(found), nl=False)
+
+
 def _rungs(
     names: str | None, models: Sequence[str], fitted: Sequence[str] = (), *, seed: int
 ) -> list[Rung]:

@@ -108,8 +108,8 @@ def awake(config: RunConfig) -> Autoencoder:
 
 def private_trainer(
     config: RunConfig, model: Autoencoder | None = None, *, key: bytes = KEY
-) -> private._PrivateTrainer:
-    return private._PrivateTrainer(
+) -> private.PrivateTrainer:
+    return private.PrivateTrainer(
         model or awake(config), config, expected_batch=4.0, secret=Secret(key), proximal_mu=0.0
     )
 

@@ -1,0 +1,100 @@
+"""Two shards that differ in one photo, and somebody who guesses which one was trained on.
+
+The guesser knows the config, the seed, the weights before and after, and both shards; not the
+site's secret. What real rounds of `train_privately` let them guess is held against the epsilon
+that the ledger claims; so is, as a check of the attack itself, a round with a twentieth of the
+noise that it claims.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facemorph_core.config.schema import RunConfig
+from facemorph_core.models import Autoencoder
+from facemorph_core.privacy import GaussianSteps, Heads, SiteLedger, SiteLimits, epsilon
+from facemorph_core.privacy.mechanism import NoisyOptimizer
+from facemorph_core.training.private import private_config, train_privately
+from simulations.bench.audit.one_photo import awake_model, clipped_sum, private_run
+from simulations.bench.audit.photos import Photos, extremes
+from simulations.bench.audit.scores import auc, least_epsilon
+
+NOISE, PHOTOS, SIZE = 4.0, 16, 32
+CLAIMED = "as it is"
+CHEATED = "with a twentieth of the noise"
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """How well the guesser did."""
+
+    mechanism: str
+    claimed: float
+    """Epsilon by the accountant for the noise that was claimed."""
+    least: float
+    """Epsilon that the guesses prove."""
+    auc: float
+    trials: int
+    """Of each shard."""
+
+
+def distinguish(trials: int, *, watch: Callable[[str], None] = lambda _: None) -> list[Guess]:
+    """The guesser against private training as it is, and against one that cheats."""
+    config = private_run("vae", "plain", SIZE, noise_multiplier=NOISE, max_epsilon=1e9)
+    photos = extremes(PHOTOS, SIZE, seed=0)
+    shards = photos, photos.without(0)
+    model = awake_model(config)
+    towards = _difference(config, model, *shards)
+    delta = private_config(config).delta
+    claimed = epsilon([GaussianSteps(NOISE, 1.0, 1)], delta)
+    found = []
+    for mechanism, share in ((CLAIMED, 1.0), (CHEATED, 0.05)):
+        with _noise_of(share):
+            guesses = [
+                np.array([_round(config, model, shard, towards) for _ in range(trials)])
+                for shard in shards
+            ]
+        least = least_epsilon(*guesses, delta=delta)
+        found.append(Guess(mechanism, claimed, least, auc(*guesses), trials))
+        watch(f"distinguished {mechanism}: AUC {found[-1].auc:.2f}")
+    return found
+
+
+def _difference(config: RunConfig, model: Autoencoder, one: Photos, other: Photos) -> Tensor:
+    """Where the one photo pulls the sum, as far as anybody without the secret can know."""
+    keys = [bytes([number] * 32) for number in range(4)]
+    sums = [clipped_sum(config, model, s, key) for key in keys for s in (one, other)]
+    return (sum(sums[::2]) - sum(sums[1::2])) / len(keys)  # type: ignore[return-value]
+
+
+def _round(config: RunConfig, model: Autoencoder, shard: Photos, towards: Tensor) -> float:
+    """A round's step as the guesser sees it: how far it went the way of the photo."""
+    trained = copy.deepcopy(model)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = SiteLedger(Path(folder) / "privacy.jsonl", Heads(Path(folder) / "heads"))
+        limits = SiteLimits.of_a_simulation()
+        train_privately(trained, shard, config, epochs=1, ledger=ledger, limits=limits)
+    pairs = zip(model.parameters(), trained.parameters(), strict=True)
+    step = torch.cat([(before - after).detach().flatten() for before, after in pairs])
+    return float(step @ towards / (step.norm() * towards.norm()))
+
+
+def _noise_of(share: float) -> mock._patch:  # type: ignore[type-arg]
+    """Private training whose noise is ``share`` of what it says."""
+    real = NoisyOptimizer.add_noise
+
+    def add_noise(optimiser: NoisyOptimizer) -> None:
+        said, optimiser.noise_multiplier = optimiser.noise_multiplier, NOISE * share
+        real(optimiser)
+        optimiser.noise_multiplier = said
+
+    return mock.patch.object(NoisyOptimizer, "add_noise", add_noise)
