@@ -47,12 +47,12 @@ class Leaks:
     eight_photos: Told
     """Who is in the row space of one step over eight photos."""
     whole_round: dict[str, Told]
-    """Whose loss fell further in a round, by how the site trained."""
+    """Whose photos' loss fell further in a round, by how the site trained."""
 
 
 def site_config(optimiser: Optimiser, *, batch: int, private: bool = False) -> RunConfig:
     """A site that goes on from the starter as in configs/deployment.yaml."""
-    rate = 2e-3 if optimiser == "muon" else 5e-4
+    rate = 2e-3 if optimiser == "muon" else 2e-4
     return RunConfig.model_validate(
         {
             "name": "audit",
@@ -92,9 +92,12 @@ def among_eight(*, seed: int, others: int) -> Told:
 
 
 def loss_drop(members: int, *, optimiser: Optimiser, private: bool, seed: int) -> Told:
-    """Membership by how far the loss fell in a round over ``members`` photos, 32 a step."""
+    """Whether a person's photos were at the site, by how far their loss fell in a round.
+
+    The site has ``members`` photos, all of its people, and takes 32 a step.
+    """
     config = site_config(optimiser, batch=32, private=private)
-    photos = orl_photos(2 * members, seed=seed)
+    photos = orl_photos(2 * members, seed=seed, by_person=True)
     inside = photos.only(np.arange(members))
     before = starting_model(config)
     after = copy.deepcopy(before)

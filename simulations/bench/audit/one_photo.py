@@ -23,8 +23,10 @@ from simulations.bench.audit.photos import Photos, extremes
 START = Moment(1.0, 0, 0)
 
 
-def private_run(kind: str, geometry: str, size: int, **privacy: float) -> RunConfig:
-    """A config with everything in it that draws at random for a photo."""
+def private_run(
+    kind: str, geometry: str, size: int, *, drawn: bool = True, **privacy: float
+) -> RunConfig:
+    """A config with everything in it that draws at random for a photo, or as little as can be."""
     return RunConfig.model_validate(
         {
             "name": "audit",
@@ -37,8 +39,8 @@ def private_run(kind: str, geometry: str, size: int, **privacy: float) -> RunCon
             },
             "training": {
                 "batch_size": 16,
-                "mirror": True,
-                "light": 0.3,
+                "mirror": drawn,
+                "light": 0.3 if drawn else 0.0,
                 "learning_rate": 1e-3,
                 "threads": 1,
             },

@@ -59,10 +59,17 @@ class Photos:
         return Photos(self.pixels[rows], self.marks[rows])
 
 
-def orl_photos(count: int, *, seed: int) -> Photos:
-    """``count`` of the ORL faces, aligned, chosen at random."""
+def orl_photos(count: int, *, seed: int, by_person: bool = False) -> Photos:
+    """``count`` of the ORL faces, aligned, in random order; ``by_person`` one after the other."""
     shard = shard_for(DataConfig(source="orl"), seed=0)
-    rows = np.random.default_rng(seed).permutation(len(shard))[:count]
+    rows = np.random.default_rng(seed).permutation(len(shard))
+    if by_person:
+        order = {
+            person: place
+            for place, person in enumerate(dict.fromkeys(shard.people[r] for r in rows))
+        }
+        rows = np.array(sorted(rows, key=lambda row: order[shard.people[row]]))
+    rows = rows[:count]
     return Photos(shard.images(rows), shard.landmarks(rows))
 
 

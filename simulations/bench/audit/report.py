@@ -41,7 +41,7 @@ def to_markdown(audit: Audit) -> str:
     ]
     told.append(("who is among eight photos of one step", *_told(leaks.eight_photos)))
     for name, round_ in leaks.whole_round.items():
-        what = f"who is among {round_.members} photos of a round, {name}"
+        what = f"whose photos are among the {round_.members} of a round, {name}"
         told.append((what, *_told(round_)))
     return (
         markdown_table(("differential privacy", "measured", "allowed"), law)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulations.bench.audit.distinguish import Guess, distinguish
+from simulations.bench.audit.distinguish import CHEATED, DRAWN, STILL, Guess, distinguish
 from simulations.bench.audit.leaks import Leaks, among_eight, code_of_one_photo, loss_drop
 from simulations.bench.audit.one_photo import gradient_error, influence
 from simulations.bench.audit.questions import Asked, ask_for_scores
@@ -59,8 +59,8 @@ def run_audit(size: Size, *, watch: Callable[[str], None] = lambda _: None) -> A
     for side in (64, 128):
         watch(f"per-photo gradients at {side} px")
         wrong[f"{side} px"] = max(gradient_error(kind, size=side) for kind in KINDS)
-    watch(f"{4 * size.trials} private rounds told apart")
-    guesses = distinguish(size.trials, watch=watch)
+    watch(f"{6 * size.trials} private rounds told apart")
+    guesses = [distinguish(each, size.trials, watch=watch) for each in (DRAWN, STILL, CHEATED)]
     watch(f"{size.questions} questions by scoring")
     asked = ask_for_scores(size.questions)
     return Audit(moved, wrong, guesses, asked, _leaks(size, watch))
@@ -76,6 +76,6 @@ def _leaks(size: Size, watch: Callable[[str], None]) -> Leaks:
         ("Adam", "adam", False),
         ("Adam under DP-SGD, noise 1", "adam", True),
     ):
-        watch(f"who took part in a round: {name}")
+        watch(f"whose photos were in a round: {name}")
         rounds[name] = loss_drop(size.members, optimiser=optimiser, private=private, seed=0)  # type: ignore[arg-type]
     return Leaks(one_photo, eight, rounds)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Scores = NDArray[np.float64]
+CANDIDATES = np.linspace(0, 1, 41)
+"""Thresholds that are tried, as shares of all scores below them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +51,23 @@ def least_epsilon(members: Scores, others: Scores, *, delta: float, sure: float 
     The threshold is chosen on one half of the trials and judged on the other, by exact binomial
     bounds (Clopper and Pearson), as in Nasr et al., "Adversary Instantiation" (2021).
     """
-    threshold = _best_threshold(members[::2], others[::2])
-    right, wrong = members[1::2] > threshold, others[1::2] > threshold
+    candidates = np.quantile(np.concatenate([members[::2], others[::2]]), CANDIDATES)
+    bounds = [_proved(members[::2], others[::2], c, delta=delta, sure=sure) for c in candidates]
+    best = float(candidates[int(np.argmax(bounds))])
+    return _proved(members[1::2], others[1::2], best, delta=delta, sure=sure)
+
+
+def _proved(
+    members: Scores, others: Scores, threshold: float, *, delta: float, sure: float
+) -> float:
+    """What guessing by one threshold proves, in whichever direction it proves more."""
+    right, wrong = members > threshold, others > threshold
     confidence = 1 - (1 - sure) / 2  # two bounds must hold together
     return max(
         0.0,
         _ratio(_below(right, confidence) - delta, _above(wrong, confidence)),
         _ratio(_below(~wrong, confidence) - delta, _above(~right, confidence)),
     )
-
-
-def _best_threshold(members: Scores, others: Scores) -> float:
-    candidates = np.sort(np.concatenate([members, others]))
-    rates = [((members > c).mean() + 1e-3, (others > c).mean() + 1e-3) for c in candidates]
-    best = max(
-        range(len(candidates)),
-        key=lambda i: abs(math.log(rates[i][0] / rates[i][1])) if 0.02 < rates[i][0] < 1 else 0.0,
-    )
-    return float(candidates[best])
 
 
 def _below(hits: NDArray[np.bool_], confidence: float) -> float:
