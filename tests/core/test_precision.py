@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from facemorph_core.alignment.frame import mean_shape
-from facemorph_core.config.schema import RunConfig
+from facemorph_core.config.schema import RunConfig, TrainingConfig
 from facemorph_core.models import build_model
+from facemorph_core.training.compute import Compute, choose_compute
 from facemorph_core.training.evaluate import evaluate_shard
 from facemorph_core.training.local import train_epochs
 
@@ -84,7 +85,12 @@ def run_config(precision: str, kind: str = "vae", optimiser: str = "muon") -> Ru
             "name": "test",
             "model": {"kind": kind, "image_size": 32, "width": 16, "latent_dim": 8},
             "loss": {"adversarial": 0.01 if kind == "vaegan" else 0.0},
-            "training": {"batch_size": 4, "precision": precision, "optimiser": optimiser},
+            "training": {
+                "device": "cpu",
+                "batch_size": 4,
+                "precision": precision,
+                "optimiser": optimiser,
+            },
         }
     )
 
@@ -122,6 +128,23 @@ def test_auto_is_float32_where_bfloat16_would_be_emulated(monkeypatch):
         with processor(monkeypatch, *features):
             watched = trained(run_config("auto"))
         assert watched.of(CONVOLUTIONS | SMALL_PRODUCTS) == {expected}, features
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_auto_knows_when_the_library_is_held_to_an_older_processor(variable, monkeypatch):
+    """So that any machine can show how one without bfloat16 does."""
+    with processor(monkeypatch, "avx2", "avx512_bf16"):
+        for limit, expected in (("avx2", False), ("AVX512_CORE", False), ("ALL", True)):
+            monkeypatch.setenv(variable, limit)
+            assert choose_compute(TrainingConfig()).bfloat16 is expected, limit
+
+
+def test_figures_can_say_what_they_were_computed_in():
+    cpu = torch.device("cpu")
+    kernels = torch.backends.cpu.get_cpu_capability()
+    assert str(Compute(cpu, True)) == f"bfloat16 ({kernels})"
+    assert str(Compute(cpu, False)) == f"float32 ({kernels})"
+    assert str(Compute(torch.device("cuda"), False)) == "float32 (cuda)"
 
 
 def test_scores_are_float32_whatever_trains(monkeypatch):
