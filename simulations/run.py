@@ -36,6 +36,8 @@ from server.runs import choose_run, expect_another_try, read_state
 APP = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
 _ASK_FLOWER_SECONDS = 20.0
+_SELDOM = 60.0
+"""Asking takes a core for a second: runs that fail mostly do so soon, later ones can wait."""
 _CONFIG_TOML = """[superlink]
 default = "private"
 
@@ -202,7 +204,7 @@ def _follow(
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Watch the run directory, which costs nothing; ask Flower itself now and then."""
-    asked = time.monotonic()
+    asked, patience = time.monotonic(), _ASK_FLOWER_SECONDS
     while True:
         time.sleep(0.5)
         on_progress(Progress(path, config.federation.rounds, read_metrics(path)))
@@ -212,8 +214,8 @@ def _follow(
         if state is not None and state.status == "failed":
             reason, _, hint = state.error.partition("\n hint: ")
             raise FederationError(reason, hint=hint or f"the log is {path / '.flower.log'}")
-        if time.monotonic() - asked > _ASK_FLOWER_SECONDS:
-            asked = time.monotonic()
+        if time.monotonic() - asked > patience:
+            asked, patience = time.monotonic(), min(patience + _ASK_FLOWER_SECONDS, _SELDOM)
             status = _status(run_id, home, environment)
             if status.startswith("finished") and status != "finished:completed":
                 log = path / ".flower.log"

@@ -172,7 +172,8 @@ class TrainingConfig(Section):
     light: Fraction = 0.0
     """Most that brightness and contrast of a photo are changed by, each time it is shown."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """auto: bfloat16 autocast where the device computes it natively, else float32."""
+    """What matrices are multiplied in, by networks and by Muon. auto: bfloat16 where the device
+    computes it natively, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     threads: Annotated[int, Field(ge=0)] = 0

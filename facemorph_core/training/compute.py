@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ import torch
 from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.errors import ConfigError
 
-log = logging.getLogger(__name__)
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 in hardware
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Variables that hold oneDNN, which multiplies for torch, to a processor's older features."""
+OLDER = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""What they are set to where it then has no bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,17 @@ class Compute:
 
     device: torch.device
     bfloat16: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What matrices are multiplied in."""
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
+    def __str__(self) -> str:
+        """Such as "float32 (AVX2)": for figures that depend on it."""
+        on_cpu = self.device.type == "cpu"
+        kernels = torch.backends.cpu.get_cpu_capability() if on_cpu else self.device.type
+        return f"{str(self.dtype).removeprefix('torch.')} ({kernels})"
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
@@ -51,6 +65,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 here, not merely emulated."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if any(os.environ.get(limit, "").upper() in OLDER for limit in LIMITS):
+        return False
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every torch we allow
     if capabilities is not None:
         found = capabilities()

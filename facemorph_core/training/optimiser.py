@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.training.checkpoint import Named, optimiser_tensors, restore_optimiser
+from facemorph_core.training.compute import Compute
 from facemorph_core.training.orthogonal import orthogonal
 
 MOMENTUM = 0.95
@@ -31,7 +32,7 @@ ADAMS_SIZE = 0.2
 class Optimiser:
     """Steps every weight of ``module``. Moving the module's memory afterwards is allowed."""
 
-    def __init__(self, module: nn.Module, config: TrainingConfig) -> None:
+    def __init__(self, module: nn.Module, config: TrainingConfig, compute: Compute) -> None:
         named = dict(module.named_parameters())
         is_muon = config.optimiser == "muon"
         self.matrices = {n: p for n, p in named.items() if is_muon and p.ndim > 1}
@@ -41,7 +42,7 @@ class Optimiser:
         if others:
             self.parts.append((adam(others.values(), config), others))
         if self.flat:
-            self.parts.append((muon(self.flat.values(), config), self.flat))
+            self.parts.append((muon(self.flat.values(), config, compute), self.flat))
 
     def set_rate(self, rate: float) -> None:
         """The step size of all weights from now on."""
@@ -89,11 +90,19 @@ def adam(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.op
 class Muon(torch.optim.Optimizer):
     """Nesterov's momentum, then the nearest orthogonal matrix, in the size of Adam's steps.
 
-    `torch.optim.Muon` with a faster `orthogonal`; its state is the same.
+    `torch.optim.Muon` with a faster `orthogonal`, in ``dtype``; its state is the same.
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        dtype: torch.dtype,
+    ) -> None:
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -101,7 +110,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             rate, decay = group["lr"], group["weight_decay"]
             matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
-            directions = orthogonal([self._ahead(matrix) for matrix in matrices])
+            directions = orthogonal([self._ahead(matrix) for matrix in matrices], dtype=self.dtype)
             for matrix, direction in zip(matrices, directions, strict=True):
                 if decay:
                     matrix.mul_(1 - rate * decay)
@@ -117,9 +126,14 @@ class Muon(torch.optim.Optimizer):
         return matrix.grad.lerp(running, MOMENTUM)
 
 
-def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig) -> Muon:
+def muon(matrices: Iterable[nn.Parameter], config: TrainingConfig, compute: Compute) -> Muon:
     """Muon with updates of the size of Adam's."""
-    return Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return Muon(
+        matrices,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        dtype=compute.dtype,
+    )
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

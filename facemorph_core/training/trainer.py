@@ -91,7 +91,7 @@ class Trainer:
         self.model = model.to(compute.device).train()
         model.to(memory_format=torch.channels_last)
         self.config, self.compute, self.seed = config, compute, seed
-        self.optimiser = Optimiser(model, config.training)
+        self.optimiser = Optimiser(model, config.training, compute)
         decay = config.training.ema_decay
         self.ema = Ema(model, decay) if decay else None
         self.nets = load_feature_nets(config, compute.device)

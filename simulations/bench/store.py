@@ -26,10 +26,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.errors import OutputError
 from facemorph_core.metrics.evaluation import Columns
 from facemorph_core.output import output_error, written_whole
 from facemorph_core.rundir import write_atomic
+from facemorph_core.training.compute import choose_compute
 from simulations.bench.judge import Scores
 from simulations.bench.method import Facts
 from simulations.bench.sets import Distance
@@ -70,11 +72,12 @@ class Row:
 
 
 def machine() -> dict[str, Any]:
-    """What a wall clock depends on."""
+    """What a wall clock depends on; the precision is that of rows that ask for none."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "torch": str(torch.__version__),
+        "precision": str(choose_compute(TrainingConfig())),
     }
 
 

@@ -239,7 +239,7 @@ def _measured_on(report: Report) -> str:
         f"{len(report.people):,} photos of {len(set(report.people)):,} people whom no row was "
         f"fitted on (split {setup['split']}); {report.train:,} photos to fit on. Training took "
         f"{setup['minutes']:g} min a row on {setup['machine']['cores']} cores "
-        f"({setup['machine']['cpu']}).{quick}"
+        f"({setup['machine']['cpu']}), in {setup['machine']['precision']}.{quick}"
     )
 
 

@@ -111,7 +111,7 @@ class TextbookTrainer:
             config.model.image_size, config.model.latent_dim, seed=config.seed
         )
         self.model = model.to(self.device).train()
-        self.optimiser = Optimiser(self.model, config.training)
+        self.optimiser = Optimiser(self.model, config.training, self.compute)
         self.nets = load_feature_nets(config, self.device)
 
     def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:

@@ -29,6 +29,7 @@ from facemorph_core.metrics.evaluation import (
 from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
 from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
+from facemorph_core.training import compute
 from simulations.bench import quality as bench_quality
 from simulations.bench.__main__ import _rungs
 from simulations.bench.claims import claims
@@ -39,7 +40,7 @@ from simulations.bench.method import Facts
 from simulations.bench.quality import Options, run_quality
 from simulations.bench.sets import Distance, SetJudge, couples_of, distances_between
 from simulations.bench.store import FORMAT_VERSION, Row, read_row, same_setup, write_row
-from simulations.bench.table import differences
+from simulations.bench.table import differences, to_markdown
 from tests.federation.local_grid import soft_faces
 
 SIZE = 32
@@ -270,6 +271,15 @@ def test_other_data_or_another_machine_is_refused(options, tmp_path, monkeypatch
     other = shard_at(tmp_path / "other", people=17)
     monkeypatch.setattr(bench_quality, "_shard", lambda options, watch: other)
     with pytest.raises(OutputError, match=r"another setup.*data [0-9a-f]{64}, now"):
+        run_quality(options)
+
+
+def test_the_precision_is_told_and_another_one_is_refused(options, monkeypatch):
+    """What is emulated learns less in the same minutes."""
+    monkeypatch.setattr(compute, "has_native_bfloat16", lambda _: True)
+    assert ", in bfloat16 (" in to_markdown(run_quality(options))
+    monkeypatch.setattr(compute, "has_native_bfloat16", lambda _: False)
+    with pytest.raises(OutputError, match=r"'precision': 'bfloat16 .*, now .* 'float32 "):
         run_quality(options)
 
 

@@ -8,14 +8,18 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.load import dump_run_config
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, write_shard
+from facemorph_core.training import compute
+from facemorph_core.training.compute import Compute
 from simulations.bench.federation.report import charts, summaries, to_markdown
 from simulations.bench.federation.rows import BASE, CENTRAL, config_of, settings
 from simulations.bench.federation.run import PCA, Result, _kept
+from simulations.bench.speed import pace as pace_module
 from simulations.bench.speed.learners import entrants
 from simulations.bench.speed.memory import peaks, program_of
 from simulations.bench.speed.pace import Pace, Roof, ratios, roof
@@ -24,11 +28,26 @@ from simulations.bench.speed.report import SpeedReport, to_json
 from simulations.bench.speed.report import to_markdown as speed_markdown
 from simulations.bench.speed.rounds import Crowd, RoundCost
 
+EXACT = Compute(torch.device("cpu"), bfloat16=False)
+
 
 def pace(name: str, seconds: float) -> Pace:
     return Pace(name, 64, 10**6, seconds, (seconds, seconds), 0.01, 0.02, 2.0, 900.0)
 
 
+@pytest.fixture
+def emulated(monkeypatch):
+    """A processor that has no bfloat16."""
+    monkeypatch.setattr(compute, "has_native_bfloat16", lambda _: False)
+
+
+@pytest.fixture
+def native(monkeypatch):
+    """A processor that has it."""
+    monkeypatch.setattr(compute, "has_native_bfloat16", lambda _: True)
+
+
+@pytest.mark.usefixtures("native")
 def test_all_entrants_have_one_loss_and_one_batch_and_the_textbook_comes_first():
     field = entrants(seed=3)
     assert [each.name.split(",")[0] for each in field][:2] == ["Textbook VAE"] * 2
@@ -38,21 +57,39 @@ def test_all_entrants_have_one_loss_and_one_batch_and_the_textbook_comes_first()
     assert [each.config.training.precision for each in field[:2]] == ["float32", "bfloat16"]
 
 
+@pytest.mark.usefixtures("emulated")
+def test_where_bfloat16_is_emulated_nobody_enters_with_it():
+    book, ours = entrants(seed=3)
+    assert book.config.training.precision == "float32"
+    assert ours.begin().compute.dtype == torch.float32
+
+
 def test_ratios_are_of_images_a_second_to_the_last_entrant():
     found = ratios([pace("book", 2.0), pace("half", 1.0), pace("ours", 0.5)])
     assert found == {"book": 4.0, "half": 2.0}
 
 
 def test_the_roof_is_a_rate_that_this_machine_reaches():
-    found = roof(turns=1)
+    found = roof(EXACT, turns=1)
     assert 1 < found.float32 < 1e6
-    assert 0.1 < found.bfloat16 < 1e6
+    assert found.best == found.float32
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_roof_is_of_what_is_trained_in(chosen, monkeypatch):
+    multiplied = []
+    monkeypatch.setattr(pace_module, "SIDE", 8)
+    monkeypatch.setattr(torch, "mm", lambda a, _: multiplied.append(a.dtype))
+    found = roof(Compute(torch.device("cpu"), chosen), turns=1)
+    assert set(multiplied) == {torch.float32, *([torch.bfloat16] if chosen else [])}
+    assert found.best == (found.bfloat16 if chosen else found.float32)
 
 
 def test_the_report_has_the_ratio_under_its_key_and_every_part_in_a_table():
     report = SpeedReport(
         "a machine",
-        roof=Roof(400.0, 150.0),
+        "bfloat16 (AVX512)",
+        roof=Roof(150.0, 400.0),
         paces=[pace("book", 2.0), pace("half", 1.0), pace("ours", 0.5)],
         finishes=[Finish("book", 100.0, 3200, Interval(20.0, 19.9, 20.1), None)],
         round=RoundCost(2, 1024, 10.0, 12.0, 20.0, 9.0),
@@ -63,8 +100,19 @@ def test_the_report_has_the_ratio_under_its_key_and_every_part_in_a_table():
     assert facts["round"]["ratio"] == pytest.approx(10 / 9)
     assert facts["training"]["entrants"][2]["of_roof"] == pytest.approx(2.0 * 128 / 400)
     text = speed_markdown(report)
+    assert facts["precision"] == "bfloat16 (AVX512)"
+    assert text.startswith("Measured on a machine; trained in bfloat16 (AVX512).")
     for words in ("| ours | 1.0 M | 64 | 128.0 | 4.00 |", "| ratio | 1.11 |", "10 of 1000"):
         assert words in text
+
+
+def test_a_report_without_bfloat16_measures_against_float32():
+    paces = [pace("book", 2.0), pace("ours", 0.5)]
+    report = SpeedReport("a machine", "float32 (AVX2)", roof=Roof(100.0), paces=paces)
+    assert to_json(report)["training"]["entrants"][1]["of_roof"] == pytest.approx(2.0 * 128 / 100)
+    text = speed_markdown(report)
+    assert "trained in float32 (AVX2)" in text
+    assert "bfloat16" not in text
 
 
 @pytest.mark.slow
@@ -122,7 +170,9 @@ def results() -> list[Result]:
 
     def one(name: str, seed: int, level: float, sent: int) -> Result:
         curve = [] if name == PCA else [(100, sent // 2, level - 1), (200, sent, level)]
-        return Result(name, seed, "", [level, level, level + 1, level - 1], people, curve, sent)
+        scores = [level, level, level + 1, level - 1]
+        precision = "" if name == PCA else "float32 (AVX2)"
+        return Result(name, seed, "", scores, people, curve, sent, precision=precision)
 
     return [
         one(PCA, 0, 21.0, 0),
@@ -140,6 +190,7 @@ def test_rows_are_compared_with_central_training_face_by_face():
     assert base.to_central.mean == pytest.approx(-0.2)
     assert base.to_central.low == pytest.approx(-0.2)
     text = to_markdown([pca, central, base, int8])
+    assert text.startswith("Trained in float32 (AVX2).\n")
     assert "| int8 updates | 2 | 200 |" in text
     assert text.splitlines()[-1].endswith("| 0.250 |")
 

@@ -40,6 +40,8 @@ class Summary:
     """Of all sites in all rounds, mean over seeds."""
     bytes_down: int
     seconds: float
+    precision: str
+    """What it was trained in, all if its seeds differ; empty for PCA."""
 
 
 def summaries(results: Sequence[Result], rows: Sequence[Setting]) -> list[Summary]:
@@ -56,7 +58,8 @@ def summaries(results: Sequence[Result], rows: Sequence[Setting]) -> list[Summar
 
 
 def to_markdown(found: Sequence[Summary]) -> str:
-    """The table."""
+    """What was trained in what, and the table."""
+    told = sorted({each.precision for each in found if each.precision})
     base = next((each.bytes_up for each in found if each.name == BASE), 0)
     lines = [
         [
@@ -75,7 +78,8 @@ def to_markdown(found: Sequence[Summary]) -> str:
         *("", "rounds", "images seen", "PSNR, dB", "to central, dB", "seeds"),
         *("MB from all sites", "of the base"),
     ]
-    return markdown_table(headings, lines) + "\n"
+    trained = f"Trained in {' and '.join(told)}.\n\n" if told else ""
+    return f"{trained}{markdown_table(headings, lines)}\n"
 
 
 def to_json(found: Sequence[Summary], results: Sequence[Result]) -> dict[str, Any]:
@@ -125,6 +129,7 @@ def _summary(label: str, own: list[Result], reference: NDArray[np.float64] | Non
         bytes_up=sum(each.bytes_up for each in own) // count,
         bytes_down=sum(each.bytes_down for each in own) // count,
         seconds=sum(each.seconds for each in own) / count,
+        precision=" and ".join(sorted({each.precision for each in own} - {""})),
     )
 
 

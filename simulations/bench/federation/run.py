@@ -29,6 +29,7 @@ from facemorph_core.shards.shard import Shard, write_view
 from facemorph_core.training.central import train_centrally
 from facemorph_core.training.central_run import CentralRun
 from facemorph_core.training.checkpoint import load_tensors
+from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.reconstruct import decode, encode
 from simulations.bench.faces import faces_for, whole_people
 from simulations.bench.federation.rows import (
@@ -77,6 +78,8 @@ class Result:
     bytes_down: int = 0
     seconds: float = 0.0
     """Of training, all rounds."""
+    precision: str = ""
+    """What it was trained in; empty for PCA."""
 
 
 def run_federation(
@@ -159,6 +162,7 @@ def _federated(
         "bytes_up": up,
         "bytes_down": down,
         "seconds": seconds,
+        "precision": str(choose_compute(config.training)),
     }
 
 
@@ -172,7 +176,12 @@ def _central(config: RunConfig, faces: Shard, out: Path, *, epochs: int) -> dict
     images = np.cumsum([entry["images"] for entry in entries]).tolist()
     curve = [(n, 0, entry["psnr"]) for n, entry in zip(images, entries, strict=True)]
     seconds = sum(entry["seconds"] for entry in entries)
-    return {"psnr": _scores(model, config, faces), "curve": curve, "seconds": seconds}
+    return {
+        "psnr": _scores(model, config, faces),
+        "curve": curve,
+        "seconds": seconds,
+        "precision": str(choose_compute(config.training)),
+    }
 
 
 def _pca(faces: Shard) -> dict[str, Any]:

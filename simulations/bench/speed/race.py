@@ -53,7 +53,7 @@ def race(
     watch: Callable[[str], None] = lambda _: None,
 ) -> list[Finish]:
     """The textbook VAE first, then ours, longest first. What ``out`` holds is not done again."""
-    book, _, ours = entrants(seed=seed)
+    book, *_, ours = entrants(seed=seed)
     whole = _seconds(out, images / paces[0].images_per_second)
     rows = spread(faces.rows("val"), SCORED)
     people = [faces.people[row] for row in rows.tolist()]

@@ -21,6 +21,8 @@ class SpeedReport:
     """What was measured; what was not asked for is empty."""
 
     machine: str
+    precision: str
+    """What our model is trained in there."""
     roof: Roof | None = None
     paces: list[Pace] = field(default_factory=list)
     finishes: list[Finish] = field(default_factory=list)
@@ -31,7 +33,7 @@ class SpeedReport:
 
 def to_json(report: SpeedReport) -> dict[str, Any]:
     """Everything, with the ratios that the tables show."""
-    found: dict[str, Any] = {"machine": report.machine}
+    found: dict[str, Any] = {"machine": report.machine, "precision": report.precision}
     if report.roof is not None and report.paces:
         others = ratios(report.paces)
         found["training"] = {
@@ -42,7 +44,7 @@ def to_json(report: SpeedReport) -> dict[str, Any]:
                 asdict(pace)
                 | {
                     "images_per_second": pace.images_per_second,
-                    "of_roof": pace.achieved / report.roof.bfloat16,
+                    "of_roof": pace.achieved / report.roof.best,
                 }
                 for pace in report.paces
             ],
@@ -62,7 +64,7 @@ def to_json(report: SpeedReport) -> dict[str, Any]:
 
 def to_markdown(report: SpeedReport) -> str:
     """Tables, each with a line about what it shows."""
-    parts = [f"Measured on {report.machine}."]
+    parts = [f"Measured on {report.machine}; trained in {report.precision}."]
     if report.roof is not None and report.paces:
         parts += [_training(report.paces, report.roof)]
     if report.finishes:
@@ -89,7 +91,7 @@ def _training(paces: Sequence[Pace], roof: Roof) -> str:
             f"{1000 * pace.reading:.0f}",
             f"{1000 * pace.optimiser:.0f}",
             f"{pace.gigaflops:.2f}",
-            f"{100 * pace.achieved / roof.bfloat16:.0f} %",
+            f"{100 * pace.achieved / roof.best:.0f} %",
             f"{pace.peak_mib:.0f}",
         ]
         for pace in paces
@@ -98,11 +100,12 @@ def _training(paces: Sequence[Pace], roof: Roof) -> str:
         *("", "parameters", "batch", "images/s", "ratio", "step, ms [quartiles]", "reading, ms"),
         *("optimiser, ms", "GFLOP an image", "of the roof", "peak memory, MiB"),
     ]
+    kind = "a float32" if roof.bfloat16 is None else "a bfloat16"
+    beside = "" if roof.bfloat16 is None else f" ({roof.float32:.0f} in float32)"
     return (
         f"{markdown_table(headings, lines)}\n\n"
-        f"The roof: {roof.bfloat16:.0f} GFLOP/s of a bfloat16 matrix product of 4096 rows and "
-        f"columns ({roof.float32:.0f} in float32). FLOP are those of forward and backward, without "
-        "the optimiser's."
+        f"The roof: {roof.best:.0f} GFLOP/s of {kind} matrix product of 4096 rows and "
+        f"columns{beside}. FLOP are those of forward and backward, without the optimiser's."
     )
 
 

@@ -10,7 +10,9 @@ from rich.console import Console
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.machine import describe
 from facemorph_core.shards.cache import shard_for
+from facemorph_core.training.compute import choose_compute
 from simulations.bench.faces import faces_for
+from simulations.bench.speed.learners import our_config
 from simulations.bench.speed.pace import paces, roof
 from simulations.bench.speed.preparing import COUNTS, preparation
 from simulations.bench.speed.race import IMAGES, race
@@ -26,13 +28,14 @@ def run_speed(
 ) -> SpeedReport:
     """Measure what ``parts`` name; a race that was interrupted goes on."""
     console = Console(stderr=True)
-    report = SpeedReport(describe())
+    compute = choose_compute(our_config(seed=seed).training)
+    report = SpeedReport(describe(), str(compute))
     if set(parts) - {"prepare"}:
         whole = shard_for(DataConfig(source="celeba", path=str(data)), seed=seed)
         faces = faces_for(whole, "tune", quick=False, seed=seed, folder=out / "faces")
     if "training" in parts or "race" in parts:
         console.print("training: steps in turns")
-        report.roof = roof()
+        report.roof = roof(compute)
         report.paces = paces(faces, turns=QUICK_TURNS if quick else TURNS, seed=seed)
     if "race" in parts:
         images = QUICK_IMAGES if quick else IMAGES
