@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import site
 import socket
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from facemorph_core.bundle.locate import is_file
+from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
 from server.runs import choose_run, expect_another_try, read_state
@@ -38,6 +41,8 @@ default = "private"
 address = "127.0.0.1:{port}"
 insecure = true
 """
+_RAY_CONFIG = "provider: {type: local}\n"
+"""In the home, it keeps Ray from asking the metadata services of clouds which of them this is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     with family() as kin, log.open("ab") as output:
         home = kin.folder
         (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
+        (home / "ray_bootstrap_config.yaml").write_text(_RAY_CONFIG, encoding="utf-8")
         (home / "work").mkdir()
         environment = kin.environment(flower_environment(home))
         superlink = kin.start(
@@ -129,23 +135,28 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 def flower_environment(home: Path) -> dict[str, str]:
     """An environment in which Flower installs nothing, tells nobody, and shares nothing.
 
+    Ray listens on the loopback there, as it does on other systems than Linux: on the machine's own
+    address anybody in its network could have Ray's workers run code.
+
     NumPy computes on one thread there: Ray forks as it starts, beside the server's first figures,
     and a fork takes OpenBLAS its threads in the middle of a product, which then never ends.
     """
     bin_folder = str(Path(sys.executable).parent)
-    return os.environ | {
+    settings = {
+        "FACEMORPH_CACHE": str(cache_dir()),  # this and the user's packages stay where they are
+        "PYTHONUSERBASE": site.getuserbase(),
+        "HOME": str(home),
         "FLWR_HOME": str(home),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TMPDIR": str(home),
         "TMPDIR": str(home),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    return os.environ | SWITCHES | settings
 
 
 def _submit(
