@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -45,14 +43,6 @@ def start():
 
 edge.run(start)
 """
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """Ray's sockets lie in it, and the path of a socket has 107 bytes at most."""
-    folder = Path(tempfile.mkdtemp(prefix="end-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def to_itself(process: subprocess.Popen, *numbers: int) -> None:
