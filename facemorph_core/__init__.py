@@ -1,6 +1,7 @@
 """Face autoencoders trained across sites that keep their photos, and a morph tool on top.
 
-Importing this package is cheap: what a name needs is imported when the name is first used.
+Importing this package is cheap: what a name needs is imported when the name is first used. It comes
+before all that would report to its maker, and switches that off.
 
 Example:
     >>> import facemorph_core
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
+
+from facemorph_core.quiet import switch_off
 
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import open_bundle
@@ -34,6 +37,8 @@ __all__ = [
     "morph",
     "open_bundle",
 ]
+
+switch_off()
 
 _HOMES = {
     "FaceMorphError": "facemorph_core.errors",

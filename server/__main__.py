@@ -43,7 +43,7 @@ def hub(
         ),
     ] = False,
 ) -> None:
-    """Serve the bundles of a directory over gRPC until SIGTERM or Ctrl-C.
+    """Serve the bundles of a directory over gRPC until SIGTERM, SIGHUP or Ctrl-C.
 
     \b
     Examples:

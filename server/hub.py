@@ -196,10 +196,14 @@ def tls(cert: Path, key: Path) -> grpc.ServerCredentials:
 
 
 def stop_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set from now on, instead of ending the process."""
+    """An event that signals set from now on, instead of ending the process.
+
+    SIGTERM, SIGINT and, where it is not ignored as `nohup` asks, SIGHUP of a closed terminal.
+    """
     asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: asked.set())
     return asked
 
 

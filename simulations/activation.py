@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+from facemorph_core.quiet import SWITCHES
+
 _MARK = "# facemorph: Flower of this checkout alone"
 _FIRST_PORT, _PORTS = 20_000, 10_000
 
@@ -22,14 +24,14 @@ def extend_activation(venv: Path) -> None:
 
 def settings(checkout: Path) -> str:
     """Shell lines; the ports follow from the checkout's path."""
+    switches = "\n".join(f"export {name}={value}" for name, value in SWITCHES.items())
     port = _FIRST_PORT + 2 * (zlib.crc32(str(checkout).encode()) % (_PORTS // 2))
     return f"""{_MARK}
 export FLWR_HOME="{checkout}/.flwr"
 export FLWR_LOCAL_SUPERLINK_HTTP_API_PORT={port}
 export FLWR_LOCAL_CONTROL_API_PORT={port + 1}
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-export FLWR_TELEMETRY_ENABLED=0
-export FLWR_DISABLE_UPDATE_CHECK=1
+{switches}
 export OPENBLAS_NUM_THREADS=1
 export FACEMORPH_RUNS="{checkout}/runs"
 """

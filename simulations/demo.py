@@ -28,8 +28,9 @@ from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from facemorph_core.shards.sources import SourcePhoto, orl
 from server.catalogue import publish
+from simulations.family import family
 from simulations.live import run_live
-from simulations.run import APP, end_process_tree
+from simulations.run import APP
 
 CONFIG = APP / "configs" / "demo.yaml"
 
@@ -73,28 +74,27 @@ def two_strangers(shard: Shard) -> tuple[SourcePhoto, SourcePhoto]:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """A model hub over ``folder`` on loopback, as a process of its own; its URL."""
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "server", "hub", str(folder.resolve())),
-            *("--address", "127.0.0.1:0", "--insecure-loopback"),
-        ],
-        cwd=APP,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as hub:
-        try:
-            assert hub.stdout is not None
-            line = hub.stdout.readline()  # comes once it listens, or is empty if it ended
+    with family() as kin:
+        hub = kin.start(
+            [
+                *(sys.executable, "-m", "server", "hub", str(folder.resolve())),
+                *("--address", "127.0.0.1:0", "--insecure-loopback"),
+            ],
+            cwd=APP,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert hub.stdout is not None
+        with hub.stdout as said:
+            line = said.readline()  # comes once it listens, or is empty if it ended
             if not line.startswith("listening on "):
                 raise FederationError(
                     "the model hub did not start",
                     hint=f"python -m server hub {folder} --insecure-loopback",
                 )
             yield line.removeprefix("listening on ").strip()
-        finally:
-            end_process_tree(hub.pid)
 
 
 def morph(first: Path, second: Path, *, model: str, out: Path) -> None:

@@ -2,36 +2,34 @@
 
 Plain `flwr run` leaves a SuperLink behind that keeps the working directory of its first run, and
 Ray would run another checkout's ClientApp from there. Here the SuperLink belongs to this process,
-starts in an empty folder, and is gone when this ends, however it ends.
+starts in an empty folder, and is gone with all that it started when this ends, however it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
+import site
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from facemorph_core.bundle.locate import is_file
+from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
 from server.runs import choose_run, expect_another_try, read_state
+from simulations.family import family
 
 APP = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
@@ -45,6 +43,8 @@ default = "private"
 address = "127.0.0.1:{port}"
 insecure = true
 """
+_RAY_CONFIG = "provider: {type: local}\n"
+"""In the home, it keeps Ray from asking the metadata services of clouds which of them this is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,15 @@ class _GivenUp(FederationError):
 @contextlib.contextmanager
 def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """A SuperLink of this process alone, in simulation mode; all of it is gone afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="facemorph-flower-"))
     port = _free_port()
-    (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
-    (home / "work").mkdir()
-    environment = flower_environment(home)
     log = path / ".flower.log"
-    with log.open("ab") as output:
-        superlink = subprocess.Popen(
+    with family() as kin, log.open("ab") as output:
+        home = kin.folder
+        (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
+        (home / "ray_bootstrap_config.yaml").write_text(_RAY_CONFIG, encoding="utf-8")
+        (home / "work").mkdir()
+        environment = kin.environment(flower_environment(home))
+        superlink = kin.start(
             [
                 _tool("flower-superlink"),
                 *("--insecure", "--simulation", "--isolation", "subprocess"),
@@ -128,36 +129,36 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
-    try:
-        with _ended_in_order():
-            _wait_until_open(superlink, port, log)
-            yield home, environment
-    finally:
-        end_process_tree(superlink.pid)
-        superlink.wait()
-        shutil.rmtree(home, ignore_errors=True)
+        _wait_until_open(superlink, port, log)
+        yield home, environment
 
 
 def flower_environment(home: Path) -> dict[str, str]:
     """An environment in which Flower installs nothing, tells nobody, and shares nothing.
 
+    Ray listens on the loopback there, as it does on other systems than Linux: on the machine's own
+    address anybody in its network could have Ray's workers run code.
+
     NumPy computes on one thread there: Ray forks as it starts, beside the server's first figures,
     and a fork takes OpenBLAS its threads in the middle of a product, which then never ends.
     """
     bin_folder = str(Path(sys.executable).parent)
-    return os.environ | {
+    settings = {
+        "FACEMORPH_CACHE": str(cache_dir()),  # this and the user's packages stay where they are
+        "PYTHONUSERBASE": site.getuserbase(),
+        "HOME": str(home),
         "FLWR_HOME": str(home),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TMPDIR": str(home),
+        "TMPDIR": str(home),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    return os.environ | SWITCHES | settings
 
 
 def _submit(
@@ -264,41 +265,6 @@ def _called(
 
 
 # --- processes -------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does: without it Ray's workers would train on for nobody."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end_with_parent() -> None:
-    """Linux: the SuperLink gets SIGTERM when this process dies, even by SIGKILL."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def end_process_tree(pid: int, *, patience: float = 10.0) -> None:
-    """End a process and all that it started, whatever process groups they are in."""
-    try:
-        parent = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return
-    family = [*parent.children(recursive=True), parent]
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=patience)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def _wait_until_open(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

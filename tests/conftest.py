@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import settings
 
+import facemorph_core  # noqa: F401 - before any test imports what it keeps quiet
+
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -1,8 +1,8 @@
 """The edge between exceptions and people: messages, hints, exit codes.
 
 The only place that catches `FaceMorphError` (beside the hub's error table). Exit codes: those of
-`facemorph_core.errors`; 2 for wrong usage; 70 for what we did not foresee; 130 after Ctrl-C;
-141 when the reader of our output has gone, as a shell reports it.
+`facemorph_core.errors`; 2 for wrong usage; 70 for what we did not foresee; 130 after Ctrl-C, 143
+after SIGTERM, 129 after SIGHUP; 141 when the reader of our output has gone, as a shell reports it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -20,8 +23,9 @@ import click
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.output import FULL, output_error
 
-UNFORESEEN, INTERRUPTED, READER_GONE = 70, 130, 141
+UNFORESEEN, SIGNALLED, READER_GONE = 70, 128, 141
 DEBUG = "--debug"
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
@@ -30,6 +34,7 @@ def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
     ``debug`` shows tracebacks; by default it is on if ``--debug`` is on the command line.
     """
     shown = DEBUG in sys.argv if debug is None else debug
+    _end_in_order()
     raise SystemExit(exit_code_of(main, debug=shown))
 
 
@@ -41,9 +46,9 @@ def exit_code_of(main: Callable[[], object], *, debug: bool = False) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return READER_GONE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         _say("stopped")
-        return INTERRUPTED
+        return SIGNALLED + _signal_behind(error)
     except click.ClickException as error:
         return _report_usage(error)
     except Exception as error:  # noqa: BLE001 - this is the edge
@@ -51,6 +56,35 @@ def exit_code_of(main: Callable[[], object], *, debug: bool = False) -> int:
             traceback.print_exc()
         return _report(error)
     return outcome if type(outcome) is int else 0
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP; whoever tidies up after Ctrl-C does so now too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _end_in_order() -> None:
+    """The end of a session and of its terminal unwind as Ctrl-C does, unless they are ignored."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDINGS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _unwind)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    """Only the first counts: `make` and schedulers send several, and a tidying up goes on."""
+    for each in _ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)
+
+
+def _signal_behind(error: BaseException) -> int:
+    """The number that ended us; click makes an Abort of what we raise."""
+    cause = error.__cause__ or error
+    return cause.number if isinstance(cause, Ended) else signal.SIGINT
 
 
 def take_debug(arguments: list[str]) -> tuple[list[str], bool]:

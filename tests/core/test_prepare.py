@@ -148,11 +148,11 @@ if __name__ == "__main__":
 """
 
 
-def running(script, *arguments):
-    """A script in a process of its own, that finds the library where the tests do."""
+def running(*arguments, **options):
+    """Python in a process of its own, that finds the library where the tests do."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, *map(str, (script, *arguments))]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
 
 
 def test_a_killed_preparation_ends_its_workers_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -183,6 +183,31 @@ def test_a_killed_preparation_ends_its_workers_and_goes_on_where_it_stopped(tmp_
     assert told[0][0] >= 6
     whole = prepare_shard("folder", photos, tmp_path / "whole", workers=1)
     assert contents(resumed) == contents(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_a_session_stops_a_preparation_in_order(number, tmp_path):
+    """The workers get the signal too, and the parent does not look for a guilty photo."""
+    photos = folder_of_orl(tmp_path / "photos", people=20, photos=10)
+    command = ["-m", "facemorph_core", "prepare", photos, "--source", "folder", "--workers", "2"]
+    options = {
+        "stderr": subprocess.PIPE,
+        "start_new_session": True,
+        "preexec_fn": lambda: signal.signal(number, signal.SIG_DFL),  # also under nohup
+    }
+    with running(*command, "--out", tmp_path / "shard", **options) as victim:
+        progress = tmp_path / "shard.partial" / "progress.jsonl"
+        while not (progress.exists() and progress.read_text()):
+            assert victim.poll() is None
+            time.sleep(0.05)
+        children = children_of(victim.pid)
+        os.killpg(victim.pid, number)
+        said = victim.communicate(timeout=60)[1]
+    assert victim.returncode == 128 + number
+    assert "the same command goes on" in said
+    assert "a worker process died" not in said
+    assert len(children) >= 2
+    assert not [pid for pid in children if alive(pid)]
 
 
 def children_of(pid):

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -16,13 +14,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.rundir import read_metrics
 from server.coordinator.certificates import Credentials, create
 from server.runs import read_state
-from simulations.run import APP, end_process_tree, flower_environment
+from simulations.family import Family, family
+from simulations.run import APP, flower_environment
 from tests.federation.local_grid import tiny_shard
 
 pytestmark = [
@@ -45,11 +45,12 @@ class Federation:
     folder: Path
     keys: Credentials
     port: int
+    kin: Family
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str, *command: str) -> None:
         log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
+        self.processes[name] = self.kin.start(
             [str(Path(sys.executable).parent / command[0]), *command[1:]],
             cwd=self.home(name),
             env=flower_environment(self.home(name))
@@ -152,13 +153,10 @@ class Federation:
 
     def kill(self, name: str) -> None:
         """SIGKILL to a node and what it started, as a power cut does."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.processes[name].pid, signal.SIGKILL)
-        end_process_tree(self.processes.pop(name).pid)
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            end_process_tree(process.pid)
+        node = psutil.Process(self.processes.pop(name).pid)
+        for process in [*node.children(recursive=True), node]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +164,8 @@ def federation(tmp_path_factory):
     """One coordinator and two sites for all tests here: each takes some seconds to start."""
     folder, names = tmp_path_factory.mktemp("federation"), ["clinic-a", "clinic-b"]
     keys = create(folder / "keys", hosts=["127.0.0.1", "localhost"], sites=names)
-    made = Federation(folder, keys, free_port())
-    try:
+    with family() as kin:
+        made = Federation(folder, keys, free_port(), kin)
         made.start_coordinator()
         for number, name in enumerate(names):
             made.flwr("supernode", "register", f"{keys.site_key(name)}.pub", "site")
@@ -175,8 +173,6 @@ def federation(tmp_path_factory):
             made.start_site(name, folder / f"shard-{name}")
         made.wait_for_sites(len(names))
         yield made
-    finally:
-        made.end()
 
 
 def test_a_site_without_a_registered_key_is_not_let_in(federation):

@@ -538,12 +538,15 @@ def run_server(*arguments: object, **more) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
     published = run_server("publish", bundles[0], tmp_path, "--name", "faces")
     path, _ = published.communicate(timeout=60)
     assert Path(path.strip()) == tmp_path / "faces" / "1.facemorph"
-    process = run_server("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback")
+    process = run_server(
+        *("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback"),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # also under nohup
+    )
     try:
         line = process.stdout.readline().strip()
         assert line.startswith("listening on hub+insecure://127.0.0.1:")

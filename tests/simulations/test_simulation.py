@@ -50,12 +50,13 @@ def vanished(mark: str, *, seconds: float) -> list[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # a minute on a quiet machine, five on a busy one
-def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_path):
+def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_path, short_folder):
     shard = tiny_shard(tmp_path / "shard", count=24)
     root, mark = tmp_path / "runs", str(tmp_path)
     environment = os.environ | {
         "FACEMORPH_CACHE": str(tmp_path / "cache"),
         "FACEMORPH_TEST_MARK": mark,
+        "TMPDIR": str(short_folder),  # the guardian is killed too, and leaves things there
     }
     words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=20"]]
     command = [
