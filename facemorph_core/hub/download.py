@@ -31,7 +31,7 @@ SLOWEST = 2048
 OVERALL_SECONDS = 3600.0
 PAUSE_SECONDS = 0.5
 BUSY_SECONDS = 3.0
-"""After which a hub that was busy is asked again: readers who do not read have given way by then."""
+"""After which a busy hub is asked again: readers who do not read have given way by then."""
 
 Stream = Callable[[int], Iterator[hub_pb2.Chunk]]
 """Opens the stream of chunks from an offset on."""
