@@ -17,6 +17,7 @@ FaceMorphError                 1
 ├── HubError                  11   the model hub cannot be reached or refuses
 │   ├── InvalidReference           a name or an address of a hub that cannot be
 │   ├── HubUnreachable             no answer from the hub
+│   │   └── HubBusy                    it answers, and has no room now
 │   └── UnknownModel               the hub has no such name or version
 ├── OutputError               12   a result cannot be written
 ├── LedgerError               13   the record of privacy spent is damaged
@@ -37,6 +38,7 @@ __all__ = [
     "ConfigError",
     "FaceMorphError",
     "FederationError",
+    "HubBusy",
     "HubError",
     "HubUnreachable",
     "InvalidReference",
@@ -184,6 +186,10 @@ class InvalidReference(HubError):
 
 class HubUnreachable(HubError):
     """No answer from the hub: no network, nothing listening, or a certificate not trusted."""
+
+
+class HubBusy(HubUnreachable):
+    """The hub answers that it has no room at the moment."""
 
 
 class UnknownModel(HubError):

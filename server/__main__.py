@@ -111,7 +111,14 @@ def certificates(
     site: Annotated[
         list[str] | None, typer.Option(help="Make a key pair for this site; may be repeated.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days that certificates are valid.")] = 365,
+    days: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=36_500,
+            help="Days that the server's certificate is valid; a new authority ten times as long.",
+        ),
+    ] = 365,
 ) -> None:
     """Make a certificate authority, the server's certificate and the sites' keys.
 

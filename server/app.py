@@ -60,6 +60,7 @@ def train(grid: Grid, run: RunDirectory) -> None:
         expected=signature(shared_weights(build_model(config.model))),
         simulated=config.simulated,
         first_round=run.state.round + 1,
+        folder=run.path,
     )
     released, memory = run.latest()
     start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)

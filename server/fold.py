@@ -1,7 +1,8 @@
-"""What becomes of a round's updates: folded into a mean as they arrive, or held until the last.
+"""What becomes of a round's updates: added to a mean one by one, or held until the last.
 
 Means need memory for one update, however many sites there are. Krum and the trimmed mean compare
 the sites with each other and need every update at once; `memory_needed` says how much that is.
+Whoever adds does so in one order, not in that of arrival.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _GIB = 2**30
 class Fold(Protocol):
     """The updates of one round."""
 
-    def add(self, site: str, update: Arrays, images: int) -> None:
-        """Take in a site's update; FederationError if it cannot be."""
+    def add(self, update: Arrays, images: int) -> None:
+        """Take in a site's update that counts as ``images`` images."""
 
     def replies(self, weights: Arrays) -> list[Message]:
         """What the rule merges: sites' weights, given the global ones of before."""
@@ -40,7 +41,7 @@ class MeanFold:
     def __init__(self, expected: Signature) -> None:
         self.total = RunningMean(expected)
 
-    def add(self, site: str, update: Arrays, images: int) -> None:
+    def add(self, update: Arrays, images: int) -> None:
         self.total.add(update, images)
 
     def replies(self, weights: Arrays) -> list[Message]:
@@ -48,17 +49,16 @@ class MeanFold:
 
 
 class HeldFold:
-    """All updates, in the order of the sites' names, whoever was first."""
+    """All updates, as they were added."""
 
     def __init__(self) -> None:
-        self.held: list[tuple[str, Arrays, int]] = []
+        self.held: list[tuple[Arrays, int]] = []
 
-    def add(self, site: str, update: Arrays, images: int) -> None:
-        self.held.append((site, update, images))
+    def add(self, update: Arrays, images: int) -> None:
+        self.held.append((update, images))
 
     def replies(self, weights: Arrays) -> list[Message]:
-        in_order = sorted(self.held, key=lambda each: each[0])
-        return [_reply(weights, update, images) for _, update, images in in_order]
+        return [_reply(weights, update, images) for update, images in self.held]
 
 
 def needs_all(rule: StrategyConfig) -> bool:

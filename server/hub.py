@@ -2,7 +2,7 @@
 
 Photos never come here: requests hold names and numbers only. The hub speaks TLS; plain text has
 to be asked for and is bound to loopback. A read token, if there is one, is asked of everything
-but the health check.
+but the health check. Nobody is waited for without an end (`server.coordinator.patience`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from facemorph_core.errors import (
     BundleError,
     FaceMorphError,
+    HubBusy,
     HubError,
     InvalidReference,
     UnknownModel,
@@ -34,6 +35,7 @@ from facemorph_core.errors import (
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.hub.reference import is_loopback, join_host_port, split_host_port
 from server.catalogue import Catalogue, Entry
+from server.coordinator.patience import DOWNLOADS, Downloads, Patience, WaitForRequests
 
 __all__ = ["ModelHub", "RunningHub", "start", "stop_signals", "tls"]
 
@@ -41,9 +43,9 @@ log = logging.getLogger(__name__)
 
 SERVICE = hub_pb2.DESCRIPTOR.services_by_name["ModelHub"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-CHUNK = 2**20
-WORKERS = 8  # downloads at a time
-WAITING = 24  # calls beyond that, before RESOURCE_EXHAUSTED
+CHUNK = 2**16  # small, so that a slow reader is seen to read
+SHORT_CALLS = 16  # at a time, beside downloads
+WAITING = 512  # calls beyond that, before RESOURCE_EXHAUSTED
 GRACE_SECONDS = 10.0
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second hub on the same port is a mistake, not a twin
@@ -51,11 +53,14 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 15_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_concurrent_streams", 64),  # of one connection
+    ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidReference, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
+    (HubBusy, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (BundleError, grpc.StatusCode.DATA_LOSS),
     (FaceMorphError, grpc.StatusCode.INTERNAL),
 )
@@ -64,8 +69,8 @@ STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 class ModelHub(hub_pb2_grpc.ModelHubServicer):
     """The service over one catalogue."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, downloads: Downloads) -> None:
+        self.catalogue, self.downloads = catalogue, downloads
 
     def List(  # noqa: N802 - the service's name for it
         self, request: hub_pb2.ListRequest, context: grpc.ServicerContext
@@ -82,7 +87,7 @@ class ModelHub(hub_pb2_grpc.ModelHubServicer):
     def Download(  # noqa: N802
         self, request: hub_pb2.DownloadRequest, context: grpc.ServicerContext
     ) -> Iterator[hub_pb2.Chunk]:
-        with reported_to(context):
+        with reported_to(context), self.downloads.place(context) as went_on:
             entry = self.catalogue.find(request.name, request.version)
             if request.offset > entry.size:
                 context.abort(grpc.StatusCode.OUT_OF_RANGE, f"it has {entry.size} bytes")
@@ -91,6 +96,7 @@ class ModelHub(hub_pb2_grpc.ModelHubServicer):
             with self.catalogue.opened(entry) as file:
                 file.seek(request.offset)
                 while data := file.read(CHUNK):
+                    went_on()
                     yield hub_pb2.Chunk(data=data)
 
 
@@ -112,7 +118,7 @@ class RequireToken(grpc.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
-        self._refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
+        self._refusal: Any = grpc.stream_unary_rpc_method_handler(_refuse)  # waits for no request
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Decide on one call."""
@@ -136,13 +142,17 @@ class RunningHub:
     """HOST:PORT, with the real port."""
     url: str
     """What readers put before /NAME@latest."""
+    downloads: Downloads
+    """Those under way."""
     _server: grpc.Server
     _health: health.HealthServicer
+    _patience: Patience
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Report NOT_SERVING, take no more calls, let those under way end within ``grace``."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
+        self._patience.stop()
 
 
 def start(
@@ -157,23 +167,26 @@ def start(
     ``credentials`` come from `tls`; None is plain text and refused beyond loopback.
     """
     host, port = _listening(address, plain_text=credentials is None)
+    patience = Patience()
+    downloads, threads = Downloads(patience), DOWNLOADS + SHORT_CALLS
     server = grpc.server(
-        ThreadPoolExecutor(WORKERS, thread_name_prefix="hub"),
-        interceptors=[RequireToken(token)] if token else [],
+        ThreadPoolExecutor(threads, thread_name_prefix="hub"),
+        interceptors=[*([RequireToken(token)] if token else []), WaitForRequests(patience)],
         options=OPTIONS,
-        maximum_concurrent_rpcs=WORKERS + WAITING,
+        maximum_concurrent_rpcs=threads + WAITING,
     )
     checker = health.HealthServicer()
-    hub_pb2_grpc.add_ModelHubServicer_to_server(ModelHub(catalogue), server)
+    hub_pb2_grpc.add_ModelHubServicer_to_server(ModelHub(catalogue, downloads), server)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     bound = _bind(server, join_host_port(host, port), credentials)
     catalogue.entries()  # verified, and the damaged ones named, before the first reader asks
+    patience.start()
     server.start()
     for service in ("", SERVICE):
         checker.set(service, health_pb2.HealthCheckResponse.SERVING)
     where = join_host_port(host, bound)
     url = f"{'hub' if credentials else 'hub+insecure'}://{where}"
-    return RunningHub(where, url, server, checker)
+    return RunningHub(where, url, downloads, server, checker, patience)
 
 
 def tls(cert: Path, key: Path) -> grpc.ServerCredentials:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from facemorph_core.errors import FederationError
 from facemorph_core.federated import Refusal, RoundReport, ScoreSums
-from facemorph_core.federated.codec import Arrays, Codec, decoded
-from facemorph_core.federated.update import Signature
+from facemorph_core.federated.codec import Travelling
+from facemorph_core.federated.npy import array_in
+from facemorph_core.federated.update import Layout, names_problem
 
 WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
 NO_SCORES = (Refusal.NOTHING_TO_SCORE, Refusal.LIMITS_EXCEEDED, Refusal.BUDGET_EXHAUSTED)
 """Answers of a site that may well train without scoring: no fault of its own."""
+_NPY = "numpy.ndarray"  # Flower's word for the bytes of an npy file
 
 
 def checked_training(reply: Message) -> RoundReport:
@@ -30,13 +33,17 @@ def checked_training(reply: Message) -> RoundReport:
     return report
 
 
-def update_of(reply: Message, expected: Signature, codec: Codec) -> Arrays:
-    """The change of the weights that a reply brings.
+def checked_arrays(reply: Message, expected: Layout) -> Travelling:
+    """The arrays that a reply brings, which are of the ``expected`` layout.
 
     Raises:
-        FederationError: with the first reason why it cannot be merged.
+        FederationError: with the first reason why they are not.
     """
-    return decoded(arrays_of(weights_of(reply)), expected, codec)
+    record = reply.content.array_records[WEIGHTS]
+    problem = names_problem(record, expected)
+    if problem is not None:
+        raise FederationError(problem)
+    return {name: _array(name, record[name], *expected[name]) for name in expected}
 
 
 def checked_scores(reply: Message) -> ScoreSums | None:
@@ -48,19 +55,6 @@ def checked_scores(reply: Message) -> ScoreSums | None:
     if reply.has_error() and reply.error.code in NO_SCORES:
         return None
     return ScoreSums.parse(_figures(reply))
-
-
-def weights_of(reply: Message) -> ArrayRecord:
-    """The reply's record of weights."""
-    return reply.content.array_records[WEIGHTS]
-
-
-def arrays_of(record: ArrayRecord) -> dict[str, NDArray[np.generic]]:
-    """The record's arrays; FederationError for bytes that are none."""
-    try:
-        return {name: array.numpy() for name, array in record.items()}
-    except (ValueError, TypeError, EOFError, OSError) as error:
-        raise FederationError(f"weights that cannot be read ({type(error).__name__})") from None
 
 
 def size_of(record: ArrayRecord) -> int:
@@ -77,12 +71,18 @@ def site_name(reply: Message) -> str | None:
     return str(name) if usable else None
 
 
-def light(reply: Message) -> Message:
-    """The reply without any weights."""
-    if reply.has_content():
-        content = reply.content
-        reply.content = RecordDict({n: content[n] for n in set(content) - {*content.array_records}})
-    return reply
+def _array(name: str, array: Array, shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
+    """What was declared is looked at first, for a reason that helps; then the bytes themselves."""
+    if array.stype != _NPY:
+        raise FederationError(f"{name} is not an npy array")
+    if array.shape != shape:
+        raise FederationError(f"{name} has shape {array.shape!r:.60} instead of {shape}")
+    if array.dtype != str(kind):
+        raise FederationError(f"{name} is {array.dtype!r:.20} instead of {kind}")
+    try:
+        return array_in(array.data, shape, kind)
+    except FederationError as error:
+        raise FederationError(f"{name} cannot be read: {error}") from None
 
 
 def _figures(reply: Message) -> Mapping[str, object]:

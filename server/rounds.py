@@ -9,9 +9,10 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from facemorph_core.federated import load_shared_weights
 from facemorph_core.models import build_model
+from server.roundlog import RoundLog
 from server.runs import RunDirectory
 from server.scoring import PublicFaces
-from server.strategy import GuardedStrategy, RoundLog
+from server.strategy import GuardedStrategy
 
 log = logging.getLogger("flwr")
 
@@ -67,6 +68,7 @@ def line(round_log: RoundLog, scores: dict[str, float]) -> dict[str, Any]:
         "asked": round_log.asked,
         "used": list(round_log.used),
         "set_aside": [{"site": item.site, "reason": item.reason} for item in round_log.set_aside],
+        "capped": [{"site": item.site, "reason": item.reason} for item in round_log.capped],
         "examples": training.examples if training else 0,
         "training": dict(training.figures) if training else {},
         "sites": {"faces": sites.examples, **sites.means()} if sites else {},
@@ -80,5 +82,7 @@ def line(round_log: RoundLog, scores: dict[str, float]) -> dict[str, Any]:
 def _tell(round_log: RoundLog) -> None:
     for item in round_log.set_aside:
         log.warning("round %d: %s set aside: %s", round_log.round, item.site, item.reason)
+    for item in round_log.capped:
+        log.warning("round %d: %s counts less: %s", round_log.round, item.site, item.reason)
     if not round_log.merged:
         log.warning("round %d brought nothing: the weights stay as they were", round_log.round)

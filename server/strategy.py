@@ -2,20 +2,24 @@
 
 Flower's strategy does the arithmetic. The guard around it samples the sites, waits no longer
 than a deadline, takes in each reply as it comes, sets a bad one aside by name instead of ending
-the run, demands a quorum of good ones, and counts the rounds on from where an interrupted run
-stopped.
+the run, bounds what one may do, demands a quorum of good ones, and counts the rounds on from where
+an interrupted run stopped.
 """
 
 from __future__ import annotations
 
+import logging
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import FedAvg, Strategy
@@ -23,7 +27,6 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError
 from facemorph_core.federated import (
-    RoundReport,
     ScoreSums,
     merge_reports,
     merge_scores,
@@ -32,48 +35,15 @@ from facemorph_core.federated import (
 from facemorph_core.federated.codec import Arrays
 from facemorph_core.federated.update import Signature
 from server.average import WeightAverage
-from server.fold import Fold, check_memory, fold_for
-from server.replies import (
-    arrays_of,
-    checked_scores,
-    checked_training,
-    light,
-    site_name,
-    size_of,
-    update_of,
-    weights_of,
-)
+from server.bounds import Bounds
+from server.fold import check_memory, fold_for
+from server.names import SiteNames
+from server.replies import checked_scores, size_of
+from server.roundlog import RoundLog, SetAside
+from server.taken import TakenUpdates
 
+log = logging.getLogger("flwr")
 _POLL_SECONDS, _SETTLED_SECONDS = 0.25, 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A site whose answer did not count in a round, and why."""
-
-    site: str
-    reason: str
-
-
-@dataclass(slots=True)
-class RoundLog:
-    """What happened in one round, as the run directory keeps it."""
-
-    round: int
-    present: int = 0
-    """Sites that were there."""
-    asked: int = 0
-    """Sites that were asked to train."""
-    used: tuple[str, ...] = ()
-    set_aside: tuple[SetAside, ...] = ()
-    merged: bool = False
-    training: RoundReport | None = None
-    sites_scores: ScoreSums | None = None
-    bytes_down: int = 0
-    """Bytes of weights sent to all sites for training."""
-    bytes_up: int = 0
-    """Bytes of weights that left the sites and were used."""
-    seconds: float = 0.0
 
 
 @dataclass
@@ -88,18 +58,22 @@ class GuardedStrategy(Strategy):
     """All sites are there within seconds and no more will come: the quorum is capped by them."""
     first_round: int = 1
     """Number of the next round; above 1 for a run that goes on."""
+    folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    """Where the updates of a round may wait: as much room as they take together."""
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     current: RoundLog = field(default_factory=lambda: RoundLog(0), init=False)
 
     def __post_init__(self) -> None:
-        self._names: dict[int, str] = {}
+        self._names = SiteNames()
         self._asked: list[int] = []
+        self._answered: set[int] = set()
+        self._scoring = False
         self._quorum, self._failed_in_a_row = 1, 0
-        self._reports: dict[int, RoundReport] = {}
-        self._weights: Arrays = {}
-        self._fold: Fold = fold_for(self.config.strategy, {})
+        self.bounds = Bounds(self.config)
+        self._taken = self._none_taken({})
+        self._scores: dict[int, ScoreSums] = {}
         decay = self.config.ema_decay
         self._average = WeightAverage(decay) if decay else None
         self._all_joined, self._started = False, 0.0
@@ -124,50 +98,74 @@ class GuardedStrategy(Strategy):
             asked=wanted,
             bytes_down=wanted * size_of(arrays),
         )
-        self._reports, self._weights = {}, plain(arrays)
-        self._fold = fold_for(self.config.strategy, self.expected)
+        self._answered, self._scoring = set(), False
+        self._taken = self._none_taken(plain(arrays))
         return self.rule.configure_train(self.current.round, arrays, config, _only(self._asked))
 
-    def take(self, reply: Message) -> Message:
-        """Take in one reply as it arrives, and give back what is left of it: no weights."""
-        if reply.metadata.message_type != MessageType.TRAIN:
-            return reply
-        node = reply.metadata.src_node_id
-        site = self._name_of(reply)
+    def take(self, node: int, reply: Message | None) -> None:
+        """Take in what ``node`` answered, as it arrives; None is a reply that is no message."""
+        self._answered.add(node)
+        with self._blamed_on(node):
+            if reply is None:
+                raise FederationError("the reply cannot be read")
+            self._names.note(node, reply)
+            if self._scoring:
+                self._take_scores(node, reply)
+            else:
+                self._taken.take(node, reply)
+
+    def _take_scores(self, node: int, reply: Message) -> None:
+        scores = checked_scores(reply)
+        if scores is not None:
+            self.bounds.check_images(scores.examples)
+            self._scores[node] = scores
+
+    @contextmanager
+    def _blamed_on(self, node: int) -> Iterator[None]:
+        """Whatever is wrong with one reply sets that one aside, by name."""
+        where = "scores: " if self._scoring else ""
         try:
-            report = checked_training(reply)
-            update = update_of(reply, self.expected, self.config.codec)
-            self._fold.add(site, update, report.examples)
+            yield
         except FederationError as error:
-            self._set_aside(site, str(error))
-        else:
-            self._reports[node] = report
-            self.current.bytes_up += size_of(weights_of(reply))
-        return light(reply)
+            self._set_aside(self._names.of(node), f"{where}{error}")
+        except OSError:
+            raise  # our own disk is full; no reply fills it
+        except Exception as error:
+            log.warning("the reply of node %d", node, exc_info=error)
+            kind = type(error).__name__
+            self._set_aside(self._names.of(node), f"{where}the reply cannot be read ({kind})")
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Merge the replies that were taken in; None keeps the weights of the round before."""
-        self._note_silent(replies)
-        good = sorted(self._reports, key=self._name)
-        self.current.used = tuple(self._name(node) for node in good)
-        merged = self._merged() if len(good) >= self._quorum else None
+        self._note_silent()
+        taken, good = self._taken, sorted(self._taken.nodes, key=self._names.order)
+        self.current.used = tuple(self._names.of(node) for node in good)
+        self.current.capped = tuple(
+            SetAside(self._names.of(node), less) for node, less in taken.capped().items()
+        )
+        self.current.bytes_up = taken.bytes
+        merged = self._merged(good) if len(good) >= self._quorum else None
+        taken.close()
         self.current.merged = merged is not None
         self.current.seconds = self.clock() - self._started
         if merged is None:
             self._count_failure(len(good))
             return None, None
         self._failed_in_a_row = 0
+        taken.merged()
         if self._average is not None:
             self._average.update(merged)
-        self.current.training = merge_reports([self._reports[node] for node in good])
+        self.current.training = merge_reports(taken.reports(good))
         return packed(merged), MetricRecord({**self.current.training.as_record()})
 
-    def _merged(self) -> Arrays | None:
+    def _merged(self, good: list[int]) -> Arrays | None:
+        fold = fold_for(self.config.strategy, self.expected)
+        self._taken.fill(fold, good)
         try:
             arrays, _ = self.rule.aggregate_train(
-                self.current.round, self._fold.replies(self._weights)
+                self.current.round, fold.replies(self._taken.weights)
             )
         except AggregationError as error:
             self._set_aside("the server", f"the rule failed: {error}")
@@ -203,6 +201,7 @@ class GuardedStrategy(Strategy):
         """Ask the sites of this round to score the merged model, if scores are due."""
         number = self._number(server_round)
         due = self.config.scores_are_due(number)
+        self._answered, self._scoring, self._scores = set(), True, {}
         present = set(grid.get_node_ids())
         self._asked = [node for node in self._asked if node in present]
         if not (due and self.current.merged and self._asked):
@@ -216,18 +215,14 @@ class GuardedStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Add up the sites' sums."""
-        answered = list(replies)
-        self._note_silent(answered)
-        scores = []
-        # One order, whoever was first: a sum of floats depends on it.
-        for reply in sorted(answered, key=self._name_of):
-            try:
-                scores.append(checked_scores(reply))
-            except FederationError as error:
-                self._set_aside(self._name_of(reply), f"scores: {error}")
-        given = [score for score in scores if score is not None]
-        if not given:
+        self._note_silent()
+        if not self._scores:
             return None
+        counts = self.bounds.counted({node: each.examples for node, each in self._scores.items()})
+        # One order, whoever was first: a sum of floats depends on it.
+        given = [
+            self._scores[n].counted_as(counts[n]) for n in sorted(counts, key=self._names.order)
+        ]
         self.current.sites_scores = merge_scores(given)
         return MetricRecord({**self.current.sites_scores.means()})
 
@@ -246,7 +241,8 @@ class GuardedStrategy(Strategy):
     def memory(self, arrays: ArrayRecord) -> Arrays:
         """What the next round needs beside the released weights: see `restore`.
 
-        The moments of FedAdam and FedYogi; with a running mean, the weights of this round.
+        What norm is usual; the moments of FedAdam and FedYogi; with a running mean, the weights of
+        this round.
         """
         kept: Arrays = {
             f"{moment}.{name}": value
@@ -256,6 +252,8 @@ class GuardedStrategy(Strategy):
         if self._average is not None:
             kept |= {f"{_TRAINED}.{name}": value for name, value in plain(arrays).items()}
             kept[_ROUNDS] = np.array([self._average.rounds], np.float32)
+        if self.bounds.usual is not None:
+            kept[_USUAL] = np.array([self.bounds.usual], np.float32)
         return kept
 
     def restore(self, released: Arrays, memory: Arrays) -> Arrays:
@@ -263,6 +261,8 @@ class GuardedStrategy(Strategy):
         for moment in _MOMENTS:
             if values := _under(moment, memory):
                 setattr(self.rule, moment, values)
+        if _USUAL in memory:
+            self.bounds.usual = float(memory[_USUAL][0])
         if self._average is None or _ROUNDS not in memory:
             return released
         self._average.mean, self._average.rounds = dict(released), int(memory[_ROUNDS][0])
@@ -295,32 +295,25 @@ class GuardedStrategy(Strategy):
                 )
             self.sleep(_POLL_SECONDS)
 
-    def _note_silent(self, replies: Iterable[Message]) -> None:
+    def _none_taken(self, weights: Arrays) -> TakenUpdates:
+        return TakenUpdates(weights, self.expected, self.config.codec, self.bounds, self.folder)
+
+    def _note_silent(self) -> None:
         """Set aside by name the sites that were asked and did not answer."""
-        for node in sorted(set(self._asked) - {reply.metadata.src_node_id for reply in replies}):
-            self._set_aside(self._name(node), f"no answer within {self.config.deadline:g} s")
-
-    def _name_of(self, reply: Message) -> str:
-        """The name that the site chose, noted for later, or its node's number."""
-        name, node = site_name(reply), reply.metadata.src_node_id
-        if name is not None:
-            self._names[node] = name
-        return self._name(node)
-
-    def _name(self, node: int) -> str:
-        return self._names.get(node, f"node {node}")
+        for node in sorted(set(self._asked) - self._answered):
+            self._set_aside(self._names.of(node), f"no answer within {self.config.deadline:g} s")
 
     def _set_aside(self, site: str, reason: str) -> None:
         self.current.set_aside += (SetAside(site, reason),)
 
 
 _MOMENTS = ("m_t", "v_t")
-_TRAINED, _ROUNDS = "trained", "averaged-rounds"
+_TRAINED, _ROUNDS, _USUAL = "trained", "averaged-rounds", "usual-norm"
 
 
 def plain(record: ArrayRecord) -> Arrays:
     """The record's arrays in float32: Flower's adaptive rules compute in float64."""
-    return {name: value.astype(np.float32) for name, value in arrays_of(record).items()}
+    return {name: array.numpy().astype(np.float32) for name, array in record.items()}
 
 
 def packed(arrays: Arrays) -> ArrayRecord:

@@ -26,11 +26,14 @@ Ca = Annotated[
 ]
 TokenFile = Annotated[
     Path | None,
-    typer.Option(help="File with the read token [$FACEMORPH_HUB_TOKEN or ..._TOKEN_FILE]."),
+    typer.Option(
+        help="File with this hub's read token, or with lines HOST:PORT=TOKEN "
+        "[$FACEMORPH_HUB_TOKEN or ..._TOKEN_FILE, in the second form]."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reference = Annotated[
-    str, typer.Argument(metavar="REF", help="hub://HOST:PORT/NAME@latest or NAME@3.")
+    str, typer.Argument(metavar="REF", help="hub://HOST:PORT/NAME@latest, NAME@3 or NAME@3#SHA256.")
 ]
 
 
@@ -48,7 +51,7 @@ def list_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the models of a hub with their versions.
+    """List the models of a hub with their versions, each with its pinned reference.
 
     \b
     Examples:
@@ -58,7 +61,7 @@ def list_command(
     """  # noqa: D301 - \b is click's
     from facemorph_core import hub
 
-    models = hub.list_models(address, ca=ca, token=_token(token_file))
+    models = hub.list_models(address, ca=ca, token=_token(address, token_file))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(model) for model in models]))
         return
@@ -66,7 +69,7 @@ def list_command(
         typer.echo("the hub has no models yet", err=True)
     width = max((len(f"{model.name}@{model.version}") for model in models), default=0)
     for model in models:
-        state = "damaged, not served" if model.damaged else model.sha256[:12]
+        state = "damaged, not served" if model.damaged else model.reference
         name = f"{model.name}@{model.version}"
         typer.echo(f"{name:<{width}}  {model.size / 2**20:8.1f} MiB  {state}")
 
@@ -82,7 +85,7 @@ def describe_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None
     """  # noqa: D301
     from facemorph_core import hub
 
-    described = hub.describe(ref, ca=ca, token=_token(token_file))
+    described = hub.describe(ref, ca=ca, token=_token(ref, token_file))
     typer.echo(json.dumps(dataclasses.asdict(described), indent=1))
 
 
@@ -95,20 +98,25 @@ def fetch_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -
       facemorph-core hub fetch hub://models.example.org:8765/faces
       facemorph-core morph anna.jpg ben.jpg --model hub://models.example.org:8765/faces@3
           morphing fetches by itself, once
+      facemorph-core hub fetch hub://models.example.org:8765/faces@3#SHA256
+          these bytes or none; `hub list` prints the reference
     """  # noqa: D301
     from facemorph_core import hub
 
     with _progress_bar() as progress:
-        path = hub.fetch(ref, ca=ca, token=_token(token_file), progress=progress)
+        path = hub.fetch(ref, ca=ca, token=_token(ref, token_file), progress=progress)
+    typer.echo(f"these bytes: {hub.pinned(ref, path)}", err=True)
     typer.echo(str(path))
 
 
-def _token(file: Path | None) -> str | None:
+def _token(ref: str, file: Path | None) -> str | None:
+    """The token in ``file`` for the hub that ``ref`` names, a model's or the hub's own address."""
     if file is None:
         return None
-    from facemorph_core.hub.token import read_token_file
+    from facemorph_core.hub.reference import HubAddress
+    from facemorph_core.hub.token import token_for
 
-    return read_token_file(file)
+    return token_for(file, HubAddress.of(ref))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import typer
 
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.bundle.card import flat
+from facemorph_core.bundle.locate import HUBS
+from facemorph_core.printable import printable
 
 
 def command(
@@ -34,27 +36,37 @@ def command(
       facemorph-core inspect model.facemorph --json | jq .metrics
     """
     opened = open_bundle(find_model(bundle))
+    origin = _origin(bundle, opened)
     if check:
         opened.check_reference()
     if as_json:
-        facts = {"sha256": opened.digest, "size": _size(opened), "checked": check}
+        facts = {"sha256": opened.digest, "size": _size(opened), "checked": check} | origin
         typer.echo(json.dumps(opened.manifest.model_dump(mode="json") | facts, indent=1))
     elif card:
-        typer.echo(opened.card, nl=False)
+        typer.echo(printable(opened.card, lines=True), nl=False)
     else:
-        _show(opened, checked=check)
+        _show(opened, origin, checked=check)
 
 
-def _show(bundle: Bundle, *, checked: bool) -> None:
+def _origin(ref: str, bundle: Bundle) -> dict[str, str]:
+    """The pinned reference of a bundle that came from a hub."""
+    if not ref.startswith(HUBS):
+        return {}
+    from facemorph_core import hub
+
+    return {"reference": hub.pinned(ref, bundle.path)}
+
+
+def _show(bundle: Bundle, origin: dict[str, str], *, checked: bool) -> None:
     manifest = bundle.manifest.model_dump(mode="json", exclude={"config", "members"})
     rows = {key: _text(value) for key, value in flat(manifest)}
     rows |= {f"members.{name}": _bytes(it.size) for name, it in bundle.manifest.members.items()}
-    rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest}
+    rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest} | origin
     verified = "every byte verified"
     rows["state"] = f"{verified}; reproduces its test vector" if checked else verified
     width = max(len(key) for key in rows)
     for key, value in rows.items():
-        typer.echo(f"{key:<{width}}  {value}")
+        typer.echo(printable(f"{key:<{width}}  {value}"))
 
 
 def _text(value: object) -> str:

@@ -361,6 +361,13 @@ class FederationConfig(Section):
     """Seconds after which a round goes on without those who have not answered."""
     join_deadline: Positive = 600.0
     """Seconds to wait for a quorum of sites before a round."""
+    max_images: Annotated[Count, Field(le=2**40)] = 10_000_000
+    """Images that one site may say it has; a reply that says more is set aside."""
+    max_count_ratio: Annotated[Real, Field(ge=1)] = 10.0
+    """A site weighs at most this many times the median of a round's sites."""
+    max_norm_ratio: Annotated[Real, Field(ge=1)] = 10.0
+    """An update counts with at most this many times the usual norm: the median of its round and of
+    the round before. One of this many times the norm of the weights themselves is set aside."""
     max_failed_rounds: Count = 3
     """Rounds in a row without a quorum of usable replies after which the run stops."""
     keep_checkpoints: Annotated[int, Field(ge=0)] = 5

@@ -16,7 +16,10 @@ EXAMPLES = "num-examples"
 """Key of the count of images that a report speaks for."""
 PROMISES = ("epsilon", "delta")
 """Figures that are merged by maximum."""
-_MOST_FIGURES = 64
+_MOST_FIGURES, _LONGEST_NAME = 64, 64
+_MOST_EXAMPLES = 2**40
+_LARGEST = 1e12
+"""Of a figure's mean over images: far above all of ours, and far below what a sum cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,14 @@ class RoundReport:
         """Read what a site sent.
 
         Raises:
-            FederationError: naming the figure that is missing or not a finite number.
+            FederationError: naming the figure that is missing, not a finite number or too large.
         """
-        examples, figures = _parse(record)
+        examples, figures = _parse(record, per_image=False)
         return cls(examples, figures)
+
+    def counted_as(self, examples: int) -> RoundReport:
+        """The same means, for a site that counts as ``examples`` images."""
+        return RoundReport(examples, self.figures)
 
     def as_record(self) -> dict[str, int | float]:
         """The form in which it travels."""
@@ -51,8 +58,13 @@ class ScoreSums:
     @classmethod
     def parse(cls, record: Mapping[str, object]) -> ScoreSums:
         """Read what a site sent; raises like `RoundReport.parse`."""
-        examples, sums = _parse(record)
+        examples, sums = _parse(record, per_image=True)
         return cls(examples, sums)
+
+    def counted_as(self, examples: int) -> ScoreSums:
+        """The same means, for a site that counts as ``examples`` faces."""
+        share = examples / self.examples
+        return ScoreSums(examples, {name: total * share for name, total in self.sums.items()})
 
     def as_record(self) -> dict[str, int | float]:
         """The form in which it travels."""
@@ -92,17 +104,36 @@ def _common(figures: Sequence[Mapping[str, float]]) -> list[str]:
     return [name for name in figures[0] if all(name in other for other in figures[1:])]
 
 
-def _parse(record: Mapping[str, object]) -> tuple[int, dict[str, float]]:
-    examples = record.get(EXAMPLES)
-    if not isinstance(examples, int) or isinstance(examples, bool) or examples < 1:
-        raise FederationError(f"{EXAMPLES} must be a whole number above 0 (got {examples!r})")
+def _parse(record: Mapping[str, object], *, per_image: bool) -> tuple[int, dict[str, float]]:
+    """The count and the figures, which are sums over the images counted if ``per_image``."""
     if len(record) > _MOST_FIGURES:
         raise FederationError(f"{len(record)} figures, more than {_MOST_FIGURES}")
-    figures: dict[str, float] = {}
-    for name, value in record.items():
-        if name == EXAMPLES:
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise FederationError(f"figure {name!r} is not a finite number (got {value!r})")
-        figures[name] = float(value)
-    return examples, figures
+    examples = record.get(EXAMPLES)
+    if not isinstance(examples, int) or isinstance(examples, bool) or examples < 1:
+        raise FederationError(f"{EXAMPLES} must be a whole number above 0 (got {_short(examples)})")
+    if examples > _MOST_EXAMPLES:
+        raise FederationError(f"{EXAMPLES} is {_short(examples)}, no number of images")
+    largest = _LARGEST * (examples if per_image else 1)
+    return examples, {
+        name: _figure(name, value, largest) for name, value in record.items() if name != EXAMPLES
+    }
+
+
+def _figure(name: str, value: object, largest: float) -> float:
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise FederationError(f"a figure's name is no short line of text (got {_short(name)})")
+    if not isinstance(value, int | float) or not -math.inf < value < math.inf:
+        raise FederationError(f"figure {name!r} is not a finite number (got {_short(value)})")
+    if abs(value) > largest:
+        raise FederationError(f"figure {name!r} is too large (got {_short(value)})")
+    return float(value)
+
+
+def _short(value: object) -> str:
+    """``value`` as a message may show it, whatever a site made of it."""
+    match value:
+        case str() | bytes() | list():
+            value = value[:20]
+        case int() if value.bit_length() > 100:
+            return f"a whole number of {value.bit_length()} bits"
+    return f"{value!r:.40}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,9 @@ def weights_problem(arrays: Mapping[str, NDArray[Any]], expected: Signature) -> 
 
 def arrays_problem(arrays: Mapping[str, NDArray[Any]], expected: Layout) -> str | None:
     """The first way in which ``arrays`` are not of the ``expected`` layout and finite, or None."""
-    if missing := sorted(expected.keys() - arrays.keys()):
-        return f"{len(missing)} weights are missing, first {missing[0]}"
-    if extra := sorted(arrays.keys() - expected.keys()):
-        return f"{len(extra)} weights are unknown, first {extra[0]}"
+    problem = names_problem(arrays, expected)
+    if problem is not None:
+        return problem
     for name, array in arrays.items():
         shape, kind = expected[name]
         if tuple(array.shape) != shape:
@@ -51,6 +50,15 @@ def arrays_problem(arrays: Mapping[str, NDArray[Any]], expected: Layout) -> str 
             return f"{name} is {array.dtype} instead of {kind}"
         if not np.isfinite(array).all():
             return f"{name} holds values that are not finite"
+    return None
+
+
+def names_problem(names: Collection[str], expected: Collection[str]) -> str | None:
+    """The first way in which ``names`` are not the ``expected`` ones, or None."""
+    if missing := sorted(set(expected) - set(names)):
+        return f"{len(missing)} weights are missing, first {missing[0]}"
+    if extra := sorted(set(names) - set(expected)):
+        return f"{len(extra)} weights are unknown, first {extra[0][:60]!r}"
     return None
 
 

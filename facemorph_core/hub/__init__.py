@@ -6,6 +6,6 @@ import os
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its handshake chatter would reach the user
 
-from facemorph_core.hub.client import describe, fetch, list_models
+from facemorph_core.hub.client import describe, fetch, list_models, pinned
 
-__all__ = ["describe", "fetch", "list_models"]
+__all__ = ["describe", "fetch", "list_models", "pinned"]

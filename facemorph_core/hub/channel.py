@@ -1,7 +1,7 @@
 """The connection to a hub: TLS, the read token, and gRPC's statuses as our errors.
 
-A token travels over TLS or inside this machine, never otherwise: plain text exists for loopback
-addresses alone.
+A token travels to the hub that it is for, over TLS or inside this machine: plain text exists for
+loopback addresses alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from pathlib import Path
 
 import grpc
 
-from facemorph_core.errors import HubError, HubUnreachable, InvalidReference, UnknownModel
+from facemorph_core.errors import (
+    HubBusy,
+    HubError,
+    HubUnreachable,
+    InvalidReference,
+    UnknownModel,
+)
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.proto.hub_pb2_grpc import ModelHubStub
 from facemorph_core.hub.reference import HubAddress
-from facemorph_core.hub.token import checked_token, read_token_file
+from facemorph_core.hub.token import bound_token, read_tokens
+from facemorph_core.printable import printable
 
 __all__ = ["Hub", "connected"]
 
@@ -27,7 +34,7 @@ TOKEN, TOKEN_FILE = "FACEMORPH_HUB_TOKEN", "FACEMORPH_HUB_TOKEN_FILE"
 CA, INSECURE = "FACEMORPH_HUB_CA", "FACEMORPH_HUB_INSECURE"
 
 ASK_SECONDS = 20.0  # for a small answer
-DOWNLOAD_SECONDS = 900.0  # for one attempt; the next one resumes
+ATTEMPT_SECONDS = 120.0  # of a download; the next one goes on from there
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 2**20),
     ("grpc.keepalive_time_ms", 30_000),  # a hub that vanished is noticed during a download
@@ -42,7 +49,8 @@ STATUSES: dict[grpc.StatusCode, tuple[type[HubError], str]] = {
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidReference, "refuses the name"),
     grpc.StatusCode.UNAUTHENTICATED: (HubError, "wants a valid read token"),
     grpc.StatusCode.DATA_LOSS: (HubError, "holds a damaged bundle"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (HubError, "is busy"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (HubBusy, "is busy"),
+    grpc.StatusCode.CANCELLED: (HubUnreachable, "ended the call"),
 }
 
 
@@ -72,7 +80,7 @@ class Hub:
         with our_errors(self.address):
             request = hub_pb2.DownloadRequest(name=name, version=version, offset=offset)
             yield from self._stub.Download(
-                request, metadata=self._metadata, timeout=DOWNLOAD_SECONDS
+                request, metadata=self._metadata, timeout=ATTEMPT_SECONDS
             )
 
 
@@ -82,11 +90,12 @@ def connected(
 ) -> Iterator[Hub]:
     """A connection to the hub, closed afterwards.
 
-    What is not given comes from the environment: $FACEMORPH_HUB_TOKEN or
-    $FACEMORPH_HUB_TOKEN_FILE, $FACEMORPH_HUB_CA (certificates to trust instead of the system's),
-    and $FACEMORPH_HUB_INSECURE=1 (plain text, where the hub is on this machine).
+    ``token`` is for this hub. What is not given comes from the environment: $FACEMORPH_HUB_TOKEN or
+    $FACEMORPH_HUB_TOKEN_FILE (with the hub that each token is for), $FACEMORPH_HUB_CA (certificates
+    to trust instead of the system's), and $FACEMORPH_HUB_INSECURE=1 (plain text, where the hub is
+    on this machine).
     """
-    secret = token or _token_of_environment()
+    secret = token or _token_of_environment(address)
     metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
     options = (*OPTIONS, *(NO_PROXY if address.is_loopback else ()))
     with _channel(address, ca=ca, options=options) as channel:
@@ -99,7 +108,7 @@ def our_errors(address: HubAddress) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        code, details = error.code(), _printable(error.details())
+        code, details = error.code(), printable(error.details() or "", longest=300)
         kind, what = STATUSES.get(code, (HubError, f"failed ({code.name})"))
         raise kind(
             f"the hub {address} {what}: {details}" if details else f"the hub {address} {what}",
@@ -133,18 +142,26 @@ def _trusted(ca: Path | None) -> bytes | None:
     return found[0].read_bytes() if found else None
 
 
-def _token_of_environment() -> str | None:
-    if said := os.environ.get(TOKEN):
-        return checked_token(said.strip(), source=f"${TOKEN}")
+def _token_of_environment(address: HubAddress) -> str | None:
+    """The token for this hub, if there is one."""
+    found = bound_token(os.environ.get(TOKEN, ""), address, source=f"${TOKEN}")
     file = os.environ.get(TOKEN_FILE)
-    return read_token_file(Path(file).expanduser()) if file else None
+    if found is None and file:
+        path = Path(file).expanduser()
+        found = bound_token(read_tokens(path), address, source=str(path))
+    return found
 
 
 def _advice(address: HubAddress, code: grpc.StatusCode, details: str) -> str | None:
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return f"put the token into ${TOKEN}, or its file's name into ${TOKEN_FILE}"
+        return (
+            f"put {address}=TOKEN into ${TOKEN}, or into a file (chmod 600) and its name into "
+            f"${TOKEN_FILE}; a token is sent to the hub that it names"
+        )
     if code is grpc.StatusCode.NOT_FOUND:
         return f"see what it has: facemorph-core hub list {address}"
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "try again in a minute"
     if code is not grpc.StatusCode.UNAVAILABLE:
         return None
     if "CERTIFICATE_VERIFY_FAILED" in details:
@@ -157,8 +174,3 @@ def _advice(address: HubAddress, code: grpc.StatusCode, details: str) -> str | N
             f"hub+insecure:// or set {INSECURE}=1"
         )
     return "check the address, and that the hub is running"
-
-
-def _printable(details: str | None) -> str:
-    """A stranger's text, fit for a terminal."""
-    return "".join(c for c in (details or "")[:300] if c.isprintable())

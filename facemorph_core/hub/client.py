@@ -1,81 +1,68 @@
 """What a reader asks a hub: which models there are, what one is, and the bundle itself.
 
 Fetched bundles lie in the cache as ``models/HOST_PORT/NAME/VERSION-SHA12.facemorph``. A version
-never changes once published, so one that is there is not fetched again.
+never changes once published, so one that is there is not fetched again, and a hub that goes back
+to an older one is refused (`facemorph_core.hub.seen`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.caching import cache_dir
-from facemorph_core.errors import BundleError, HubError, HubUnreachable
+from facemorph_core.errors import BundleError, HubUnreachable
+from facemorph_core.hub.answers import (
+    ModelDescription,
+    ModelVersion,
+    as_asked,
+    manifest_of,
+    versions_of,
+)
 from facemorph_core.hub.channel import Hub, connected
-from facemorph_core.hub.download import Progress, check_announced, download
+from facemorph_core.hub.download import Progress, download
 from facemorph_core.hub.proto import hub_pb2
-from facemorph_core.hub.reference import LATEST, HubAddress, HubReference, checked_name
+from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
+from facemorph_core.hub.seen import require_known, require_pinned, seen_in, write_seen
 from facemorph_core.output import reported_output
 
-__all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models"]
+__all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models", "pinned"]
 
 log = logging.getLogger(__name__)
 
 CACHED = re.compile(r"([1-9][0-9]*)-([0-9a-f]{12})\.facemorph")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """One line of a hub's list."""
-
-    name: str
-    version: int
-    size: int
-    sha256: str
-    damaged: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDescription:
-    """A version and the summary of its manifest."""
-
-    name: str
-    version: int
-    size: int
-    sha256: str
-    manifest: dict[str, Any]
-
-
 def list_models(
     address: str, *, token: str | None = None, ca: Path | None = None
 ) -> list[ModelVersion]:
     """Every version of every model at ``address``, by name, oldest first."""
-    with connected(HubAddress.parse(address), token=token, ca=ca) as hub:
-        return [
-            ModelVersion(model.name, v.number, v.size, v.sha256, v.damaged)
-            for model in hub.models()
-            for v in model.versions
-        ]
+    where = HubAddress.parse(address)
+    with connected(where, token=token, ca=ca) as hub:
+        return versions_of(where, hub.models())
 
 
 def describe(ref: str, *, token: str | None = None, ca: Path | None = None) -> ModelDescription:
     """What the hub says about ``hub://host:port/name@version``."""
     reference = HubReference.parse(ref)
     with connected(reference.address, token=token, ca=ca) as hub:
-        reply = _described(hub, reference)
-    try:
-        manifest = json.loads(reply.manifest_json)
-    except ValueError as error:
-        raise HubError(f"the hub {reference.address} sends a manifest that is no JSON") from error
-    return ModelDescription(reply.name, reply.version, reply.size, reply.sha256, manifest)
+        reply = _offered(hub, reference, Shelf.of(reference))
+    manifest = manifest_of(reference, reply)
+    url = replace(reference, version=reply.version, sha256=reply.sha256).url
+    return ModelDescription(reply.name, reply.version, reply.size, reply.sha256, manifest, url)
+
+
+def pinned(ref: str, path: Path) -> str:
+    """``ref`` with the version and the SHA-256 of the bundle that was fetched for it."""
+    named = CACHED.fullmatch(path.name)
+    assert named is not None, "fetch gives names of this form"
+    return replace(HubReference.parse(ref), version=int(named[1]), sha256=_sha256_of(path)).url
 
 
 def fetch(
@@ -92,21 +79,21 @@ def fetch(
     hub cannot be reached the newest one that is there is used, with a warning.
 
     Raises:
-        HubError: there is no such model, the hub refuses, or what came is not what it announced.
+        HubError: there is no such model, the hub refuses or went back to an older version, or what
+            came is not what it announced or what the reference pins.
         BundleError: what came is no sound bundle.
         OutputError: the cache cannot be written.
     """
     reference = HubReference.parse(ref)
-    models = cache or cache_dir() / "models"
-    shelf = Shelf(models / reference.address.folder / reference.name)
+    shelf = Shelf.of(reference, cache)
     with reported_output(shelf.folder, hint="free some space, or set FACEMORPH_CACHE"):
         shelf.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(shelf.folder / ".lock"):
-            if reference.version != LATEST and (path := shelf.find(reference.version)):
+            if reference.version != LATEST and (path := shelf.find(reference)):
                 return path
             try:
                 with connected(reference.address, token=token, ca=ca) as hub:
-                    return shelf.bring(hub, _described(hub, reference), progress=progress)
+                    return shelf.bring(hub, _offered(hub, reference, shelf), progress=progress)
             except HubUnreachable as error:
                 return _newest_here(shelf, reference, error)
 
@@ -117,10 +104,20 @@ class Shelf:
 
     folder: Path
 
-    def find(self, version: int) -> Path | None:
-        """The file of ``version``, if it is there and sound."""
-        found = [path for number, path in self._held() if number == version]
-        return next((path for path in found if self._sound(path)), None)
+    @classmethod
+    def of(cls, reference: HubReference, cache: Path | None = None) -> Shelf:
+        """Where the versions of the model that ``reference`` names lie."""
+        models = cache or cache_dir() / "models"
+        return cls(models / reference.address.folder / reference.name)
+
+    def find(self, reference: HubReference) -> Path | None:
+        """The file of the named version, if it is there, sound, and the one that is pinned."""
+        wanted = reference.sha256
+        for number, path in self._held():
+            named = number == reference.version and path.name.endswith(_end(wanted))
+            if named and self._sound(path) and wanted in ("", _sha256_of(path)):
+                return path
+        return None
 
     def newest(self) -> Path | None:
         """The sound file with the highest version."""
@@ -131,9 +128,15 @@ class Shelf:
         self, hub: Hub, offered: hub_pb2.Description, *, progress: Progress | None = None
     ) -> Path:
         """The file of the offered version: the one that is there, else downloaded."""
-        path = self.folder / f"{offered.version}-{offered.sha256[:12]}.facemorph"
-        if path.is_file() and self._sound(path):
-            return path
+        path = self.folder / f"{offered.version}{_end(offered.sha256)}"
+        if not (path.is_file() and self._sound(path)):
+            self._download(hub, offered, path, progress)
+        write_seen(seen_in(self.folder).plus(offered.version, offered.sha256))
+        return path
+
+    def _download(
+        self, hub: Hub, offered: hub_pb2.Description, path: Path, progress: Progress | None
+    ) -> None:
         partial = path.with_name(f"{path.name}.partial")
         download(
             lambda offset: hub.chunks(offered.name, offered.version, offset=offset),
@@ -150,7 +153,6 @@ class Shelf:
         partial.replace(path)
         self._forget_partials()
         log.info("fetched %s@%d from %s", offered.name, offered.version, hub.address)
-        return path
 
     def _held(self) -> list[tuple[int, Path]]:
         names = ((CACHED.fullmatch(path.name), path) for path in self.folder.iterdir())
@@ -158,9 +160,7 @@ class Shelf:
 
     def _sound(self, path: Path) -> bool:
         """Whether the file still has the digest in its name; it is removed if not."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if path.name.endswith(f"-{digest[:12]}.facemorph"):
+        if path.name.endswith(_end(_sha256_of(path))):
             return True
         log.warning("%s in the cache is damaged and was removed", path)
         path.unlink()
@@ -171,14 +171,12 @@ class Shelf:
             leftover.unlink()
 
 
-def _described(hub: Hub, reference: HubReference) -> hub_pb2.Description:
-    """The hub's answer, checked: parts of it become a file's name."""
-    reply = hub.describe(reference.name, reference.version)
-    check_announced(reply.size, reply.sha256)
-    same = reference.version in (LATEST, reply.version) and reply.version > 0
-    if checked_name(reply.name) != reference.name or not same:
-        raise HubError(f"the hub {reference.address} answers with another model than was asked")
-    return reply
+def _offered(hub: Hub, reference: HubReference, shelf: Shelf) -> hub_pb2.Description:
+    """What the hub has for ``reference``: the model that was asked for, and none from before."""
+    offered = as_asked(reference, hub.describe(reference.name, reference.version))
+    require_pinned(reference, offered.sha256)
+    require_known(seen_in(shelf.folder), reference, offered)
+    return offered
 
 
 def _newest_here(shelf: Shelf, reference: HubReference, error: HubUnreachable) -> Path:
@@ -187,3 +185,13 @@ def _newest_here(shelf: Shelf, reference: HubReference, error: HubUnreachable) -
         raise error
     log.warning("%s; using the newest version in the cache, %s", error, path.name)
     return path
+
+
+def _end(sha256: str) -> str:
+    """How the name of a cached bundle ends; of no digest what all have in common."""
+    return f"-{sha256[:12]}.facemorph" if sha256 else ".facemorph"
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

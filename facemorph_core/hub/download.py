@@ -1,7 +1,8 @@
 """A bundle from a hub to a file: in pieces, resumable, and nothing that was not announced.
 
 The header of the stream says how large the bundle is and what its SHA-256 is. A download that
-breaks off leaves its bytes in the partial file; the next attempt asks for the rest.
+breaks off leaves its bytes in the partial file; the next attempt asks for the rest. A hub that only
+drips is left after a few attempts, and no download takes longer than OVERALL_SECONDS.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from facemorph_core.errors import HubError, HubUnreachable
+from facemorph_core.errors import HubBusy, HubError, HubUnreachable
 from facemorph_core.hub.proto import hub_pb2
+from facemorph_core.hub.reference import SHA256
 
 __all__ = ["MAX_BYTES", "Progress", "Stream", "check_announced", "download"]
 
@@ -25,8 +26,12 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 4 * 2**30
 """A larger bundle is refused before a byte of it is written."""
 ATTEMPTS_WITHOUT_PROGRESS = 3
+SLOWEST = 2048
+"""Bytes a second below which an attempt is no progress."""
+OVERALL_SECONDS = 3600.0
 PAUSE_SECONDS = 0.5
-SHA256 = re.compile(r"[0-9a-f]{64}")
+BUSY_SECONDS = 3.0
+"""After which a busy hub is asked again: readers who do not read have given way by then."""
 
 Stream = Callable[[int], Iterator[hub_pb2.Chunk]]
 """Opens the stream of chunks from an offset on."""
@@ -41,21 +46,50 @@ def download(
     size: int,
     sha256: str,
     progress: Progress | None = None,
+    seconds: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Complete ``partial``, which may hold the beginning already, and verify its SHA-256.
 
+    ``seconds`` are OVERALL_SECONDS unless told otherwise.
+
     Raises:
-        HubUnreachable: the hub went away; ``partial`` stays, to be resumed.
+        HubUnreachable: the hub went away or is too slow; ``partial`` stays, to be resumed.
         HubError: what came is not what was announced; ``partial`` is gone.
     """
-    resumed = _fill(stream, partial, size=size, sha256=sha256, progress=progress)
+    limit = Limit(seconds or OVERALL_SECONDS, clock)
+    resumed = _fill(stream, partial, limit, size=size, sha256=sha256, progress=progress)
     if _sha256_of(partial) == sha256:
         return
     partial.unlink()
     if not resumed:
         raise HubError("the bundle that came from the hub does not have the announced SHA-256")
     log.warning("the beginning of an earlier download was damaged; fetching all of it again")
-    download(stream, partial, size=size, sha256=sha256, progress=progress)
+    left = limit.left()
+    download(
+        stream, partial, size=size, sha256=sha256, progress=progress, seconds=left, clock=clock
+    )
+
+
+class Limit:
+    """The time that a download may take in all."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds, self.clock, self.end = seconds, clock, clock() + seconds
+
+    def left(self) -> float:
+        """Seconds until then; HubUnreachable if there are none."""
+        left = self.end - self.clock()
+        if left <= 0:
+            raise TooLong(
+                f"the download is not over after {self.seconds:.0f} s",
+                hint="what came is kept, and the same command goes on from there",
+            )
+        return left
+
+
+class TooLong(HubUnreachable):
+    """No further attempt is made."""
 
 
 def check_announced(size: int, sha256: str) -> None:
@@ -67,6 +101,7 @@ def check_announced(size: int, sha256: str) -> None:
 def _fill(
     stream: Stream,
     partial: Path,
+    limit: Limit,
     *,
     size: int,
     sha256: str,
@@ -80,15 +115,18 @@ def _fill(
             file.truncate(0)
             file.seek(0)
         while file.tell() < size:
-            before = file.tell()
+            before, began = file.tell(), limit.clock()
             try:
-                _append(stream(before), file, size=size, sha256=sha256, progress=progress)
+                _append(stream(before), file, limit, size=size, sha256=sha256, progress=progress)
+            except TooLong:
+                raise
             except HubUnreachable as error:
-                failures = 0 if file.tell() > before else failures + 1
+                brought, took = file.tell() - before, limit.clock() - began
+                failures = 0 if brought > 0 and brought >= SLOWEST * took else failures + 1
                 if failures >= ATTEMPTS_WITHOUT_PROGRESS:
                     raise
                 log.info("%s; resuming at byte %d", error, file.tell())
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(BUSY_SECONDS if isinstance(error, HubBusy) else PAUSE_SECONDS)
         file.flush()
         os.fsync(file.fileno())
     return resumed
@@ -97,6 +135,7 @@ def _fill(
 def _append(
     chunks: Iterator[hub_pb2.Chunk],
     file: IO[bytes],
+    limit: Limit,
     *,
     size: int,
     sha256: str,
@@ -109,6 +148,7 @@ def _append(
         if file.tell() + len(chunk.data) > size:
             raise HubError("the hub sends more bytes than it announced")
         file.write(chunk.data)
+        limit.left()
         if progress is not None:
             progress(file.tell(), size)
     if file.tell() < size:

@@ -3,6 +3,7 @@
 Convention:
     | hub://host:port/name@3       version 3, over TLS
     | hub://host:port/name@latest  the newest version; so does the name alone
+    | hub://host:port/name@3#DIGEST  version 3 with this SHA-256 (64 hexadecimal digits), or nothing
     | hub+insecure://host:port/... plain text, for a hub on this very machine (loopback) only
     The port is 8765 where none is given. Names hold letters, digits, dot, dash and underscore,
     begin with a letter or a digit and are at most 64 long: each is also a folder's name.
@@ -27,6 +28,7 @@ SCHEMES = {"hub": False, "hub+insecure": True}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 HINT = "a reference reads hub://HOST:PORT/NAME@latest or hub://HOST:PORT/NAME@3"
 
 
@@ -37,6 +39,13 @@ class HubAddress:
     host: str
     port: int = DEFAULT_PORT
     plain_text: bool = False
+
+    def __post_init__(self) -> None:
+        if self.plain_text and not self.is_loopback:
+            raise InvalidReference(
+                f"plain text is for a hub on this machine, and {self.host} is another",
+                hint="use hub:// (TLS)",
+            )
 
     def __str__(self) -> str:
         return join_host_port(self.host, self.port)
@@ -52,6 +61,12 @@ class HubAddress:
         return is_loopback(self.host)
 
     @classmethod
+    def of(cls, text: str) -> HubAddress:
+        """The address in the reference of a model, or in one of its own."""
+        scheme, address, _ = _split(text if "://" in text else f"hub://{text}")
+        return _address(scheme, address)
+
+    @classmethod
     def parse(cls, text: str) -> HubAddress:
         """``hub://host:port``, ``hub+insecure://host:port`` or ``host:port``."""
         scheme, address, path = _split(text if "://" in text else f"hub://{text}")
@@ -62,14 +77,22 @@ class HubAddress:
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
-    """A model at a hub; version 0 is the newest."""
+    """A model at a hub; version 0 is the newest. With a digest it is pinned to these bytes."""
 
     address: HubAddress
     name: str
     version: int = LATEST
+    sha256: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version or 'latest'} at {self.address}"
+
+    @property
+    def url(self) -> str:
+        """The text that `parse` reads."""
+        scheme = "hub+insecure" if self.address.plain_text else "hub"
+        pin = f"#{self.sha256}" if self.sha256 else ""
+        return f"{scheme}://{self.address}/{self.name}@{self.version or 'latest'}{pin}"
 
     @classmethod
     def parse(cls, text: str) -> HubReference:
@@ -82,9 +105,11 @@ class HubReference:
         3
         """
         scheme, address, path = _split(text)
-        name, at, version = path.removeprefix("/").partition("@")
+        model, hash_sign, digest = path.removeprefix("/").partition("#")
+        name, at, version = model.partition("@")
         number = _version(version, text) if at else LATEST
-        return cls(_address(scheme, address), checked_name(name), number)
+        pin = _digest(digest, number) if hash_sign else ""
+        return cls(_address(scheme, address), checked_name(name), number, pin)
 
 
 def checked_name(name: str) -> str:
@@ -137,13 +162,7 @@ def _split(text: str) -> tuple[str, str, str]:
 
 def _address(scheme: str, text: str) -> HubAddress:
     host, port = split_host_port(text)
-    plain_text = SCHEMES[scheme]
-    if plain_text and not is_loopback(host):
-        raise InvalidReference(
-            f"plain text is for a hub on this machine, and {host} is another",
-            hint="use hub:// (TLS)",
-        )
-    return HubAddress(host, port or DEFAULT_PORT, plain_text)
+    return HubAddress(host, port or DEFAULT_PORT, SCHEMES[scheme])
 
 
 def _version(text: str, reference: str) -> int:
@@ -152,3 +171,14 @@ def _version(text: str, reference: str) -> int:
     if not VERSION.fullmatch(text):
         raise InvalidReference(f"'{reference}' has no version: '{text}' is not a number", hint=HINT)
     return int(text)
+
+
+def _digest(text: str, version: int) -> str:
+    if not SHA256.fullmatch(text.lower()):
+        raise InvalidReference(
+            "what stands behind '#' is no SHA-256: 64 hexadecimal digits are needed",
+            hint="`facemorph-core hub list HUB` prints references with theirs",
+        )
+    if version == LATEST:
+        raise InvalidReference("a SHA-256 pins one version", hint="write NAME@3#SHA256")
+    return text.lower()

@@ -5,12 +5,12 @@
     sites/NAME, NAME.pub      EC P-384 in OpenSSH form: the site keeps NAME, NAME.pub is registered
 
 Private files are readable by their owner alone. An existing authority is used again, so that a
-site can be added without telling the others.
+site can be added without telling the others; it lives ten times as long as the server's
+certificate, which never outlives it. Of a pair that is not whole nothing is made anew in silence.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -24,9 +24,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from facemorph_core.errors import FederationError, OutputError
+from server.coordinator.authority import (
+    Authority,
+    both_or_none,
+    known_authority,
+    require_validity,
+)
+from server.coordinator.hosts import as_address, checked_host
 
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLOCK_SKEW = timedelta(minutes=5)
+_LIVES = 10
+"""Of the server's certificate in one of its authority, which only all sites together replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,12 @@ class Credentials:
         return self.folder / "server.key"
 
     def site_key(self, name: str) -> Path:
-        """Private key of a site; the public one ends in ``.pub``."""
+        """Private key of a site."""
         return self.folder / "sites" / name
+
+    def site_pub(self, name: str) -> Path:
+        """Public key of a site."""
+        return self.folder / "sites" / f"{name}.pub"
 
 
 def create(
@@ -68,36 +81,53 @@ def create(
     ``hosts`` are the names and addresses under which sites reach the server.
 
     Raises:
-        FederationError: for a site's name that could be a path.
+        FederationError: for a site's name that could be a path, a host that is none, half a pair of
+            files, an authority that is damaged or would end first; nothing was made.
         OutputError: if the folder cannot be written.
     """
-    for name in sites:
-        if not _SITE_NAME.fullmatch(name):
-            raise FederationError(
-                f"'{name}' is no name for a site", hint="letters, digits, '.', '_' and '-'"
-            )
-    made = Credentials(folder)
+    if not hosts:
+        raise FederationError("a certificate needs a host", hint="--host flower.example.org")
+    hosts = [checked_host(host) for host in hosts]
+    made, now = Credentials(folder), datetime.now(UTC)
     try:
+        new = _new_sites(made, sites)
+        authority = known_authority(made.ca, made.ca_key)
+        if authority is not None:
+            until = now + timedelta(days=days)
+            require_validity(authority, now=now, until=until, days=days)
         (folder / "sites").mkdir(parents=True, exist_ok=True)
-        authority, key = _authority(made, days)
-        _server(made, authority, key, hosts, days)
-        for name in sites:
-            if not made.site_key(name).exists():
-                _site(made.site_key(name))
+        authority = authority or _authority(made, now, days)
+        _server(made, authority, hosts, now, days)
+        for name in new:
+            _site(made.site_key(name))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return made
 
 
-def _authority(made: Credentials, days: int) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    if made.ca.exists() and made.ca_key.exists():
-        key = serialization.load_pem_private_key(made.ca_key.read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return x509.load_pem_x509_certificate(made.ca.read_bytes()), key
+def _new_sites(made: Credentials, sites: Sequence[str]) -> list[str]:
+    """Those of ``sites`` that have no keys yet."""
+    for name in sites:
+        if not _SITE_NAME.fullmatch(name):
+            raise FederationError(
+                f"'{name}' is no name for a site", hint="letters, digits, '.', '_' and '-'"
+            )
+    return [
+        name
+        for name in dict.fromkeys(sites)
+        if not both_or_none(
+            made.site_key(name),
+            made.site_pub(name),
+            hint=f"if {name} has its key, leave --site {name} out; for a new pair move both away",
+        )
+    ]
+
+
+def _authority(made: Credentials, now: datetime, days: int) -> Authority:
     key = ec.generate_private_key(ec.SECP384R1())
     name = _common_name("facemorph federation")
     certificate = (
-        _certificate(name, name, key.public_key(), days)
+        _certificate(name, name, key.public_key(), now, days * _LIVES)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -105,30 +135,33 @@ def _authority(made: Credentials, days: int) -> tuple[x509.Certificate, ec.Ellip
     )
     _write_private(made.ca_key, _pem(key))
     made.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return certificate, key
+    return Authority(certificate, key)
 
 
 def _server(
     made: Credentials,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
+    authority: Authority,
     hosts: Sequence[str],
+    now: datetime,
     days: int,
 ) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     certificate = (
-        _certificate(authority.subject, _common_name(hosts[0]), key.public_key(), days)
+        _certificate(
+            authority.certificate.subject, _common_name(hosts[0]), key.public_key(), now, days
+        )
         .add_extension(x509.SubjectAlternativeName([_alternative(h) for h in hosts]), False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH]), critical=False)
         .add_extension(issuer, critical=False)
-        .sign(authority_key, hashes.SHA384())
+        .sign(authority.key, hashes.SHA384())
     )
     pem = serialization.Encoding.PEM
     _write_private(made.server_key, _pem(key))
-    made.server.write_bytes(certificate.public_bytes(pem) + authority.public_bytes(pem))
+    chain = certificate.public_bytes(pem) + authority.certificate.public_bytes(pem)
+    made.server.write_bytes(chain)
 
 
 def _site(path: Path) -> None:
@@ -146,9 +179,12 @@ def _site(path: Path) -> None:
 
 
 def _certificate(
-    issuer: x509.Name, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+    issuer: x509.Name,
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    days: int,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)
@@ -181,10 +217,8 @@ def _common_name(text: str) -> x509.Name:
 
 
 def _alternative(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    address = as_address(host)
+    return x509.DNSName(host) if address is None else x509.IPAddress(address)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

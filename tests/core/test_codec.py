@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from facemorph_core.errors import FederationError
 from facemorph_core.federated.codec import compressed, decoded, encoded, layout
-from facemorph_core.federated.mean import RESOLUTION, RunningMean
+from facemorph_core.federated.mean import RunningMean
 
 CODECS = ["float32", "float16", "int8"]
 SHAPES = {"encoder.w": (5, 3, 2, 2), "encoder.b": (5,), "decoder.w": (4, 7)}
@@ -107,33 +107,32 @@ def test_what_is_not_of_the_layout_is_refused(kind):
 
 
 @given(
-    sites=st.lists(
-        st.tuples(updates(st.floats(-8, 8, width=32)), st.integers(1, 10_000)),
-        min_size=1,
-        max_size=6,
-    ),
-    data=st.data(),
+    sites=st.lists(st.tuples(updates(), st.integers(1, 2**40)), min_size=1, max_size=6),
 )
-def test_the_mean_does_not_depend_on_who_was_first(sites, data):
-    first, second = RunningMean(SHAPES), RunningMean(SHAPES)
+def test_the_mean_is_that_of_all_images(sites):
+    mean = RunningMean(SHAPES)
     for update, images in sites:
-        first.add(update, images)
-    for update, images in data.draw(st.permutations(sites)):
-        second.add(update, images)
+        mean.add(update, images)
     total = sum(images for _, images in sites)
-    assert first.images == second.images == total
-    for name, value in first.mean().items():
-        np.testing.assert_array_equal(value, second.mean()[name])
+    assert mean.images == total
+    for name, value in mean.mean().items():
         slow = sum(images * update[name].astype(np.float64) for update, images in sites) / total
-        np.testing.assert_allclose(value, slow, rtol=1e-6, atol=len(sites) * RESOLUTION)
+        np.testing.assert_allclose(value, slow, rtol=1e-6, atol=1e-7)
 
 
-def test_an_update_too_large_to_be_added_leaves_the_mean_as_it_was():
+def test_nothing_that_a_site_can_send_is_too_large_to_be_added():
     mean = RunningMean({"w": (2,)})
-    mean.add({"w": np.array([1, 2], np.float32)}, 10)
-    with pytest.raises(FederationError, match="too large to be averaged"):
-        mean.add({"w": np.array([1e30, 0], np.float32)}, 10)
-    np.testing.assert_array_equal(mean.mean()["w"], [1, 2])
+    largest = np.full(2, np.finfo(np.float32).max)
+    for _ in range(100):
+        mean.add({"w": largest}, 2**40)
+    np.testing.assert_array_equal(mean.mean()["w"], largest)
+
+
+def test_a_step_beyond_all_numbers_decodes_to_one_that_no_norm_allows():
+    travelling = encoded(small_updates(0, 1)[0], "int8")
+    travelling["encoder.w/scale"] = np.full(5, 3e38, np.float32)
+    travelling["encoder.w"] = np.full(SHAPES["encoder.w"], 127, np.int8)
+    assert not np.isfinite(decoded(travelling, SHAPES, "int8")["encoder.w"]).any()
 
 
 def test_there_is_no_mean_of_nothing():

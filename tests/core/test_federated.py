@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -82,11 +83,44 @@ def test_scores_merge_to_the_mean_over_all_faces():
         {"num-examples": 3, "loss": math.inf},
         {"num-examples": 3, "loss": [1.0]},
         {"num-examples": 3, **{f"m{i}": 1.0 for i in range(100)}},
+        {"num-examples": 2**62},
+        {"num-examples": 10**5000},
+        {"num-examples": "3"},
+        {"num-examples": 3, "loss": 1.7e308},
+        {"num-examples": 3, "loss": -(10**400)},
+        {"num-examples": 3, "loss": "x" * 10**6},
+        {"num-examples": 3, "x" * 100: 1.0},
+        {"num-examples": 3, "\x1b[2J": 1.0},
+        {"num-examples": 3, "two\nlines": 1.0},
     ],
 )
 def test_a_report_that_is_no_report_is_refused(record):
-    with pytest.raises(FederationError):
-        RoundReport.parse(record)
+    for kind in (RoundReport, ScoreSums):
+        with pytest.raises(FederationError) as caught:
+            kind.parse(record)
+        assert len(str(caught.value)) < 200
+        assert str(caught.value).isprintable()
+
+
+counted = st.integers(1, 2**40)
+figures = st.dictionaries(st.sampled_from("abc"), st.floats() | st.integers(), max_size=3)
+
+
+@given(records=st.lists(st.tuples(counted, figures), min_size=1, max_size=5))
+def test_whatever_is_not_refused_can_be_merged(records):
+    for kind, merge in ((RoundReport, merge_reports), (ScoreSums, merge_scores)):
+        good = []
+        for examples, values in records:
+            with contextlib.suppress(FederationError):
+                good.append(kind.parse({"num-examples": examples, **values}))
+        if good:
+            merged = merge([each.counted_as(min(each.examples, 10)) for each in good])
+            assert all(math.isfinite(value) for value in merged.as_record().values())
+
+
+def test_a_site_that_counts_as_fewer_images_says_the_same_of_them():
+    assert RoundReport(10, {"loss": 2.0}).counted_as(5) == RoundReport(5, {"loss": 2.0})
+    assert ScoreSums(10, {"psnr": 200.0}).counted_as(5) == ScoreSums(5, {"psnr": 100.0})
 
 
 def test_a_report_survives_the_trip():

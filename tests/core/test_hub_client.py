@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemorph_core.errors import HubError, HubUnreachable, InvalidReference
+from facemorph_core.errors import HubBusy, HubError, HubUnreachable, InvalidReference
 from facemorph_core.hub.download import MAX_BYTES, check_announced, download
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import HubAddress, HubReference, checked_name
-from facemorph_core.hub.token import checked_token, read_token_file
+from facemorph_core.hub.token import bound_token, checked_token, read_token_file, token_for
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
@@ -29,6 +29,48 @@ def test_no_version_is_the_latest(name):
     assert bare == HubReference.parse(f"hub://localhost/{name}@latest")
     assert bare.version == 0
     assert bare.address.port == 8765
+
+
+DIGEST = "0123456789abcdef" * 4
+
+
+@given(name=names, version=st.integers(1, 999_999_999), plain=st.booleans())
+def test_a_pinned_reference_is_read_as_it_is_written(name, version, plain):
+    reference = HubReference(HubAddress("127.0.0.1", 9, plain), name, version, DIGEST)
+    assert reference.url.endswith(f"://127.0.0.1:9/{name}@{version}#{DIGEST}")
+    assert HubReference.parse(reference.url) == reference
+    assert (
+        HubReference.parse(
+            reference.url.upper()
+            .replace("HUB", "hub", 1)
+            .replace("+INSECURE", "+insecure")
+            .replace(name.upper(), name)
+        )
+        == reference
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("@3#", "64 hexadecimal digits"),
+        ("@3#abc", "64 hexadecimal digits"),
+        (f"@3#{DIGEST[:-1]}", "64 hexadecimal digits"),
+        (f"@3#{DIGEST}0", "64 hexadecimal digits"),
+        (f"@3#{DIGEST[:-1]}g", "64 hexadecimal digits"),
+        (f"@3#{DIGEST}#{DIGEST}", "64 hexadecimal digits"),
+        (f"#{DIGEST}", "one version"),
+        (f"@latest#{DIGEST}", "one version"),
+    ],
+)
+def test_a_digest_is_whole_and_of_one_version(end, words):
+    with pytest.raises(InvalidReference, match=words):
+        HubReference.parse(f"hub://host:1/faces{end}")
+
+
+def test_plain_text_to_another_machine_cannot_even_be_made():
+    with pytest.raises(InvalidReference, match="plain text is for a hub on this machine"):
+        HubAddress("models.example.org", 1, plain_text=True)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:9", "hub://127.0.0.1:9", "hub://127.0.0.1:9/"])
@@ -114,6 +156,72 @@ def test_a_missing_token_file_comes_with_the_way_to_make_one(tmp_path):
     with pytest.raises(HubError, match="cannot be read") as caught:
         read_token_file(tmp_path / "none")
     assert "token_urlsafe" in caught.value.hint
+
+
+SECRET, OTHER = "correct-horse-battery", "another-secret-word=="
+HERE = HubAddress("models.example.org", 8765)
+
+
+@pytest.mark.parametrize(
+    ("said", "token"),
+    [
+        (f"models.example.org:8765={SECRET}", SECRET),
+        (f"MODELS.example.ORG:8765={SECRET}", SECRET),
+        (f"other.example.org:8765={OTHER} models.example.org:8765={SECRET}", SECRET),
+        (f"other.example.org:8765={OTHER}\n\nmodels.example.org:8765={SECRET}\n", SECRET),
+        (f"models.example.org:8766={SECRET}", None),
+        (f"example.org:8765={SECRET}", None),
+        (f"models.example.org.evil.org:8765={SECRET}", None),
+        (f"[::1]:8765={SECRET}", None),
+        ("", None),
+    ],
+)
+def test_a_token_is_for_the_hub_that_it_names(said, token):
+    assert bound_token(said, HERE, source="$X") == token
+
+
+def test_a_token_may_hold_an_equals_sign_and_an_address_brackets():
+    address = HubAddress("::1", 8765)
+    assert bound_token(f"[::1]:8765={OTHER}", address, source="$X") == OTHER
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        SECRET,
+        OTHER,
+        f"models.example.org={SECRET}",
+        f"other.example.org:8765={OTHER} {SECRET}",
+        f"hub://models.example.org:8765={SECRET}",
+        f"models.example.org:eight={SECRET}",
+        f"{SECRET}:8765",
+        f"={SECRET}",
+        f"user@models.example.org:8765={SECRET}",
+    ],
+)
+def test_a_token_of_no_hub_is_refused_with_the_way_to_write_it(said):
+    with pytest.raises(HubError, match="does not say for which hub") as caught:
+        bound_token(said, HERE, source="$X")
+    assert "HOST:PORT=TOKEN" in caught.value.hint
+    assert SECRET not in str(caught.value) + caught.value.hint
+    assert OTHER not in str(caught.value) + caught.value.hint
+
+
+def test_a_poor_token_of_a_hub_is_refused_and_not_repeated():
+    with pytest.raises(HubError, match="no usable token") as caught:
+        bound_token("models.example.org:8765=short", HERE, source="$X")
+    assert "short" not in str(caught.value)
+
+
+def test_a_file_that_is_named_for_one_call_may_hold_the_token_alone(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{SECRET}\n")
+    file.chmod(0o600)
+    assert token_for(file, HERE) == SECRET
+    file.write_text(f"other.example.org:8765={OTHER}\nmodels.example.org:8765={SECRET}\n")
+    assert token_for(file, HERE) == SECRET
+    with pytest.raises(HubError, match=r"no token for third\.example\.org:8765"):
+        token_for(file, HubAddress("third.example.org", 8765))
 
 
 # --- downloads -------------------------------------------------------------------------------
@@ -222,6 +330,71 @@ def test_more_bytes_than_announced_are_refused(tmp_path):
     with pytest.raises(HubError, match="more bytes than it announced"):
         run(endless, tmp_path / "partial", content)
     assert (tmp_path / "partial").stat().st_size <= 100
+
+
+def test_a_busy_hub_is_asked_again_and_left_when_it_stays_busy(tmp_path, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.download.BUSY_SECONDS", 0.0)
+    content, answers = bytes(range(100)), []
+
+    def busy(times):
+        def stream(offset):
+            answers.append(offset)
+            if len(answers) <= times:
+                raise HubBusy("full")
+            yield from Stream(content)(offset)
+
+        return stream
+
+    run(busy(2), tmp_path / "partial", content)
+    assert len(answers) == 3
+    answers.clear()
+    with pytest.raises(HubBusy):
+        run(busy(9), tmp_path / "other", content)
+    assert len(answers) == 3
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def dripping(content: bytes, clock: Clock, *, seconds: float, drops: int):
+    """A hub that sends a byte every so many seconds, and breaks off after so many of them."""
+    calls = []
+
+    def stream(offset):
+        calls.append(offset)
+        yield next(Stream(content)(0))
+        for at in range(offset, min(offset + drops, len(content))):
+            clock.now += seconds
+            yield hub_pb2.Chunk(data=content[at : at + 1])
+        raise HubUnreachable("gone")
+
+    return stream, calls
+
+
+def test_a_hub_that_drips_is_given_up(tmp_path):
+    content, clock = bytes(1000), Clock()
+    stream, calls = dripping(content, clock, seconds=1, drops=50)
+    with pytest.raises(HubUnreachable):
+        run(stream, tmp_path / "partial", content, clock=clock)
+    assert calls == [0, 50, 100]
+
+
+def test_a_download_has_an_end_however_well_it_goes(tmp_path):
+    content, clock = bytes(10**6), Clock()
+    stream, calls = dripping(content, clock, seconds=1 / 4000, drops=400_000)
+    with pytest.raises(HubUnreachable, match="not over after 20 s") as caught:
+        run(stream, tmp_path / "partial", content, clock=clock, seconds=20)
+    assert "goes on" in caught.value.hint
+    assert calls == [0]
+    assert 0 < (tmp_path / "partial").stat().st_size < 100_000
+    run(Stream(content, chunk=10**6), tmp_path / "partial", content)
 
 
 def test_progress_is_told_in_bytes(tmp_path):

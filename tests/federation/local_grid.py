@@ -55,7 +55,11 @@ class LocalGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        return [self.waiting.pop(each) for each in message_ids if each in self.waiting]
+        """What Flower cannot make a message of costs all that were asked for with it."""
+        replies = [self.waiting.pop(each) for each in message_ids if each in self.waiting]
+        if any("unreadable" in vars(reply) for reply in replies):
+            raise ValueError("Unexpected set of `children`.")
+        return replies
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -194,6 +195,71 @@ def lying_about_count(request: Message, reply: Message) -> Message:
     return reply
 
 
+def saying(**figures) -> Tamper:
+    """Other figures than the site's own, in training and in scores."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        for name, value in figures.items():
+            reply.content["metrics"][name.replace("_", "-")] = value
+        return reply
+
+    return tamper
+
+
+def bytes_of(save) -> Tamper:
+    """The first array's bytes replaced by what ``save`` writes; what is declared of it stays."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        if "arrays" in reply.content:
+            name = first(reply.content["arrays"])
+            array, stream = reply.content["arrays"][name], io.BytesIO()
+            save(stream, array.numpy())
+            changed = Array(array.dtype, array.shape, array.stype, stream.getvalue())
+            reply.content["arrays"][name] = changed
+        return reply
+
+    return tamper
+
+
+def forty_terabytes(stream, array) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (10**13,)}
+    np.lib.format.write_array_header_1_0(stream, header)
+
+
+def broken_header(stream, array) -> None:
+    text = b"{'descr': '<f4', 'shape': " + b"(" * 9000
+    stream.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
+def declared(**fields) -> Tamper:
+    """Bytes as they should be, and other words about them."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        if "arrays" in reply.content:
+            name = first(reply.content["arrays"])
+            vars(reply.content["arrays"][name]).update(fields)
+        return reply
+
+    return tamper
+
+
+def under_the_name_of_site_1(request: Message, reply: Message) -> Message:
+    reply.metadata.__dict__["_src_node_id"] = 1
+    reply.metadata.__dict__["_reply_to_message_id"] = "another's"
+    reply.metadata.__dict__["_message_type"] = "query"
+    return saying(num_examples=-1)(request, reply)
+
+
+def no_records(request: Message, reply: Message) -> Message:
+    return Message(RecordDict(), reply_to=request)
+
+
+def lost_in_transport(request: Message, reply: Message) -> Message:
+    """Flower cannot make a message of what came, and says so when it is fetched."""
+    reply.__dict__["unreadable"] = True
+    return reply
+
+
 def unequal_figures(request: Message, reply: Message) -> Message:
     reply.content["metrics"]["a-figure-of-its-own"] = 1.0
     return reply
@@ -205,7 +271,28 @@ ATTACKS = {
     "names": (with_arrays(lambda a: a.pop(first(a))), "are missing"),
     "extra": (with_arrays(lambda a: a.update(x=np.zeros(1, np.float32))), "are unknown"),
     "bytes": (raw_bytes, "cannot be read"),
+    "archive": (bytes_of(lambda f, a: np.savez(f, a)), "cannot be read"),
+    "40 TB": (bytes_of(forty_terabytes), "cannot be read"),
+    "header": (bytes_of(broken_header), "cannot be read"),
+    "pickle": (bytes_of(lambda f, a: np.save(f, np.array([{}]))), "cannot be read"),
+    "order": (bytes_of(lambda f, a: np.save(f, np.asfortranarray(a))), "cannot be read"),
+    "more bytes": (bytes_of(lambda f, a: (np.save(f, a), f.write(b"x"))), "cannot be read"),
+    "declared shape": (declared(shape=(1, 2)), "has shape"),
+    "declared kind": (declared(dtype="float64"), "instead of float32"),
+    "declared form": (declared(stype="pickle"), "is not an npy array"),
     "count": (lying_about_count, "whole number above 0"),
+    "2^62 images": (saying(num_examples=2**62), "no number of images"),
+    "2^32 images": (saying(num_examples=2**32), "more than federation.max_images"),
+    "10^400 images": (saying(num_examples=10**400), "num-examples"),
+    "1.7e308": (saying(total=1.7e308), "too large"),
+    "10^400": (saying(total=10**400), "too large"),
+    "long name": (saying(**{"x" * 100_000: 1.0}), "name"),
+    "terminal": (saying(**{"\x1b[2J": 1.0}), "name"),
+    "1e5 times": (with_arrays(lambda a: [v.__imul__(1e5) for v in a.values()]), "norm"),
+    "1e35 each": (with_arrays(lambda a: [v.fill(1e35) for v in a.values()]), "norm"),
+    "another's name": (under_the_name_of_site_1, "whole number above 0"),
+    "nothing in it": (no_records, "does not hold one record of figures"),
+    "unreadable": (lost_in_transport, "cannot be read"),
     "silence": (lambda request, reply: None, "no answer within"),
     "error": (
         lambda request, reply: Message(Error(7, "/home/clinic/secret"), reply_to=request),
@@ -231,6 +318,36 @@ def test_a_bad_reply_costs_its_round_nothing_but_itself(federation):
     assert "secret" not in (run / "metrics.jsonl").read_text()
     weights = load_file(run / "checkpoints" / f"round-{len(kinds):04d}.safetensors")
     assert all(np.isfinite(value).all() for value in weights.values())
+
+
+SCORES = {
+    "1.7e308": (saying(psnr=1.7e308), "too large"),
+    "-1.7e308": (saying(psnr=-1.7e308), "too large"),
+    "10^400": (saying(psnr=10**400), "too large"),
+    "2^62 faces": (saying(num_examples=2**62), "no number of images"),
+    "2^32 faces": (saying(num_examples=2**32), "more than federation.max_images"),
+    "many": (saying(psnr=[1.0] * 10**6), "not a finite number"),
+    "another's name": (under_the_name_of_site_1, "whole number above 0"),
+    "nothing in it": (no_records, "does not hold one record of figures"),
+    "unreadable": (lost_in_transport, "cannot be read"),
+}
+
+
+def test_bad_scores_cost_a_round_nothing_but_themselves(federation):
+    kinds = list(SCORES.values())
+
+    def attack(request: Message, reply: Message) -> Message:
+        if "arrays" in reply.content:
+            return reply
+        return kinds[request.content["config"]["server-round"] - 1][0](request, reply)
+
+    run, _ = federation(tamper={2: attack, 3: attack}, federation={"rounds": len(kinds)})
+    assert read_state(run).status == "completed"
+    for entry, (_, words) in zip(read_metrics(run)[1:], kinds, strict=True):
+        assert len(entry["used"]) == SITES
+        assert entry["sites"]["faces"] == 4  # of the one site that is honest
+        aside = {item["site"] for item in entry["set_aside"] if words in item["reason"]}
+        assert aside == {"clinic-2", "clinic-3"} or words == "cannot be read", entry
 
 
 def test_sites_may_give_unequal_figures(federation):

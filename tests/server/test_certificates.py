@@ -5,11 +5,17 @@ import ssl
 import stat
 import subprocess
 import threading
+from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+from typer.testing import CliRunner
 
 from facemorph_core.errors import FederationError
+from server.__main__ import app
 from server.coordinator.certificates import create
 
 
@@ -81,3 +87,139 @@ def test_openssl_finds_the_chain_in_order(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+
+
+# --- what is refused instead of being made anew -----------------------------------------------
+
+
+def refused(folder, words: str, *, hint: str = "", **more):
+    """`create` refuses in one sentence, and has touched nothing."""
+    before = contents(folder)
+    with pytest.raises(FederationError, match=words) as caught:
+        create(folder, **({"hosts": ["localhost"]} | more))
+    assert hint in (caught.value.hint or "")
+    assert contents(folder) == before
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(f): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize("lost", ["ca.key", "ca.crt"])
+def test_half_an_authority_is_not_silently_replaced(tmp_path, lost):
+    create(tmp_path, hosts=["localhost"])
+    (tmp_path / lost).unlink()
+    refused(tmp_path, f"without .*{lost}", hint="every site then needs the new ca.crt")
+
+
+def test_a_site_whose_key_was_handed_over_gets_no_second_one_under_its_name(tmp_path):
+    made = create(tmp_path, hosts=["localhost"], sites=["a"])
+    made.site_key("a").unlink()
+    refused(tmp_path, r"a\.pub .*without", sites=["a"], hint="leave --site a out")
+    create(tmp_path, hosts=["localhost"], sites=["b"])
+
+
+def test_an_authority_and_another_one_s_key_are_refused(tmp_path):
+    create(tmp_path / "other", hosts=["localhost"])
+    create(tmp_path / "keys", hosts=["localhost"])
+    (tmp_path / "keys" / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
+    refused(tmp_path / "keys", "is not the key of")
+
+
+@pytest.mark.parametrize("file", ["ca.key", "ca.crt"])
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 100])
+def test_a_damaged_authority_is_named(tmp_path, file, content):
+    create(tmp_path, hosts=["localhost"])
+    (tmp_path / file).write_bytes(content)
+    refused(tmp_path, f"{file} is not", hint="ca.crt")
+
+
+def test_a_key_under_a_password_and_one_of_another_kind_are_refused(tmp_path):
+    create(tmp_path, hosts=["localhost"])
+    locked = serialization.BestAvailableEncryption(b"secret")
+    keys = {
+        "password": ec.generate_private_key(ec.SECP384R1()).private_bytes(*PKCS8, locked),
+        "RSA": rsa.generate_private_key(65537, 2048).private_bytes(
+            *PKCS8, serialization.NoEncryption()
+        ),
+    }
+    for key in keys.values():
+        (tmp_path / "ca.key").write_bytes(key)
+        refused(tmp_path, r"ca\.key is not")
+
+
+def test_a_server_s_certificate_is_no_authority(tmp_path):
+    made = create(tmp_path, hosts=["localhost"])
+    made.ca.write_bytes(made.server.read_bytes())
+    made.ca_key.write_bytes(made.server_key.read_bytes())
+    refused(tmp_path, "is not the certificate of an authority")
+
+
+def at(monkeypatch, *, days: int) -> None:
+    """The same machine so many days later."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) + timedelta(days=days)
+
+    monkeypatch.setattr("server.coordinator.certificates.datetime", Later)
+
+
+def test_an_authority_lives_through_several_certificates_of_the_server(tmp_path, monkeypatch):
+    made = create(tmp_path, hosts=["localhost"], days=30)
+    before = made.ca.read_bytes()
+    for days in (29, 100, 200):
+        at(monkeypatch, days=days)
+        create(tmp_path, hosts=["localhost"], days=30)
+        assert made.ca.read_bytes() == before
+        server = x509.load_pem_x509_certificate(made.server.read_bytes())
+        authority = x509.load_pem_x509_certificate(made.ca.read_bytes())
+        assert server.not_valid_after_utc <= authority.not_valid_after_utc
+
+
+def test_no_certificate_outlives_its_authority(tmp_path, monkeypatch):
+    create(tmp_path, hosts=["localhost"], days=30)
+    at(monkeypatch, days=290)
+    refused(tmp_path, r"ends on .*, before a certificate of 30 days", days=30, hint="--days 9")
+    at(monkeypatch, days=301)
+    refused(tmp_path, "ended on", days=1, hint="every site then needs the new ca.crt")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", " ", "https://flower.example.org", "flower.example.org:8000", "127.0.0.1:8000"),
+        *("flower.example.org/", "[::1]", "a b", "user@host", "-a.example.org", "a..b", "a."),
+        *("256.1.1.1", "1.2.3", "fe80::1%eth0", "x" * 64, "a." * 127 + "aa", "flöwer.example.org"),
+        *("two\nlines", "\x1b[2J", "*", "a.*.org"),
+    ],
+)
+def test_what_is_no_host_is_refused_before_anything_is_made(tmp_path, host):
+    refused(tmp_path, "is no name or address of a host", hosts=["localhost", host])
+    assert not contents(tmp_path)
+
+
+def test_no_host_at_all_is_refused(tmp_path):
+    refused(tmp_path, "a certificate needs a host", hosts=[])
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "superlink_1", "::1", "10.0.0.7", "*.example.org", "xn--flwer-jua.org"]
+)
+def test_hosts_as_they_are_really_called_are_taken(tmp_path, host):
+    made = create(tmp_path, hosts=[host])
+    names = x509.load_pem_x509_certificate(made.server.read_bytes()).extensions
+    [name] = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert str(name.value) == host
+
+
+def test_the_command_says_it_in_a_sentence(tmp_path):
+    arguments = ["certificates", str(tmp_path), "--host", "https://flower.example.org:8000"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, FederationError)
+    assert "'https://flower.example.org:8000' is no name" in str(result.exception)
+    assert "--host flower.example.org" in result.exception.hint

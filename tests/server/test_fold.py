@@ -1,4 +1,4 @@
-"""Replies are taken in one by one, and a mean of many needs no more memory than one of few."""
+"""Replies are fetched one by one, and a mean of many needs no more memory than one of few."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 
 from facemorph_core.config.schema import FedAvgConfig, KrumConfig, TrimmedMeanConfig
 from facemorph_core.errors import FederationError
-from server.arrivals import AT_ONCE, Arrivals
+from server.arrivals import Arrivals
 from server.average import WeightAverage
-from server.fold import HeldFold, MeanFold, check_memory, fold_for, memory_needed
+from server.fold import MeanFold, check_memory, fold_for, memory_needed
 
 SHAPE = (256, 1024)
 EXPECTED = {"encoder.w": SHAPE}
@@ -28,7 +29,7 @@ def identity():
 def folded(rule, sites: int):
     fold = fold_for(rule, EXPECTED)
     for site in range(sites):
-        fold.add(f"site-{site}", {"encoder.w": np.full(SHAPE, site, np.float32)}, images=10)
+        fold.add({"encoder.w": np.full(SHAPE, site, np.float32)}, images=10)
     return fold
 
 
@@ -63,19 +64,6 @@ def test_rules_that_compare_need_twice_every_update_and_means_none():
         check_memory(KrumConfig(), EXPECTED, sites=60, limit=0.1)
 
 
-def test_the_order_of_arrival_is_forgotten():
-    one, other = HeldFold(), HeldFold()
-    updates = {f"site-{n}": {"w": np.full((2, 2), n, np.float32)} for n in range(4)}
-    for fold, names in ((one, list(updates)), (other, list(updates)[::-1])):
-        for name in names:
-            fold.add(name, updates[name], 5)
-    weights = {"w": np.zeros((2, 2), np.float32)}
-    for a, b in zip(one.replies(weights), other.replies(weights), strict=True):
-        np.testing.assert_array_equal(
-            a.content["arrays"]["w"].numpy(), b.content["arrays"]["w"].numpy()
-        )
-
-
 def test_an_average_of_equal_weights_is_these_weights():
     average = WeightAverage(0.99)
     for _ in range(5):
@@ -91,52 +79,69 @@ def test_nothing_to_merge_is_said():
 class Slow:
     """A grid whose reply number n comes at the n-th of ``times``; time passes by sleeping."""
 
-    def __init__(self, times: list[float]) -> None:
-        self.times, self.now = times, 0.0
-        self.most_at_once = 0
+    def __init__(self, times: list[float], broken: dict[int, Exception]) -> None:
+        self.times, self.broken, self.now = times, broken, 0.0
 
     def push_messages(self, messages):
         self.sent = {f"id-{n}": message for n, message in enumerate(messages)}
         return list(self.sent)
 
     def pull_messages(self, ids):
-        ids = list(ids)
-        self.most_at_once = max(self.most_at_once, len(ids))
-        found = []
-        for each in ids:
-            if self.now >= self.times[int(each.split("-")[1])]:
-                message = self.sent[each]
-                message.metadata.__dict__["_message_id"] = each
-                found.append(Message(RecordDict(), reply_to=message))
-        return found
+        [each] = ids  # one alone, or a broken one would cost its neighbours
+        number = int(each.split("-")[1])
+        if self.now < self.times[number]:
+            return []
+        if number in self.broken:
+            raise self.broken[number]
+        message = self.sent[each]
+        message.metadata.__dict__["_message_id"] = each
+        reply = Message(RecordDict(), reply_to=message)
+        reply.metadata.__dict__["_src_node_id"] = 0  # what a reply says of itself is not believed
+        reply.metadata.__dict__["_reply_to_message_id"] = "id-0"
+        return [reply]
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
 
-def waited(times: list[float], timeout: float) -> tuple[int, Slow, list[float]]:
-    grid, taken_at = Slow(times), []
+def taken(times: list[float], timeout: float, broken=None) -> tuple[list[tuple], Slow]:
+    """(node, time, whether it was a message) of each reply, in the order of arrival."""
+    grid, came = Slow(times, broken or {}), []
     arrivals = Arrivals(
         grid,
-        take=lambda reply: taken_at.append(grid.now) or reply,
+        take=lambda node, reply: came.append((node, grid.now, reply is not None)),
         clock=lambda: grid.now,
         sleep=grid.sleep,
     )
     messages = [
         Message(RecordDict(), dst_node_id=n, message_type="train") for n in range(len(times))
     ]
-    return len(arrivals.send_and_receive(messages, timeout=timeout)), grid, taken_at
+    assert arrivals.send_and_receive(messages, timeout=timeout) == []
+    return came, grid
 
 
-def test_each_reply_is_taken_when_it_comes_and_few_at_once():
+def test_each_reply_is_taken_when_it_comes_and_is_that_of_the_node_asked():
     times = [0.0, 5.0, 1.0, *[2.0] * 20]
-    count, grid, taken_at = waited(times, timeout=100)
-    assert count == len(times)
-    assert taken_at == pytest.approx(sorted(times), abs=0.3)
-    assert grid.most_at_once <= AT_ONCE
+    came, _ = taken(times, timeout=100)
+    assert sorted(node for node, _, _ in came) == list(range(len(times)))
+    for node, when, _ in came:
+        assert times[node] <= when <= times[node] + 0.3
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(), KeyError("x"), RecursionError(), MemoryError(), DecodeError()]
+)
+def test_a_reply_of_which_flower_makes_no_message_costs_only_itself(error):
+    came, _ = taken([0.0, 0.0, 0.0, 1.0], timeout=100, broken={1: error})
+    assert {node: whole for node, _, whole in came} == {0: True, 1: False, 2: True, 3: True}
+
+
+def test_a_network_that_fails_is_no_site_s_fault():
+    with pytest.raises(ConnectionError):
+        taken([0.0], timeout=100, broken={0: ConnectionError()})
 
 
 def test_nobody_is_waited_for_beyond_the_timeout():
-    count, grid, _ = waited([0.0, 1.0, 1e9], timeout=10)
-    assert count == 2
+    came, grid = taken([0.0, 1.0, 1e9], timeout=10)
+    assert len(came) == 2
     assert 10 <= grid.now < 11

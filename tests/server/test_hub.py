@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import click.testing
 import grpc
 import pytest
 from cryptography import x509
@@ -23,6 +26,7 @@ from typer.testing import CliRunner
 
 from facemorph_core import hub as client
 from facemorph_core.cli.hub import command
+from facemorph_core.cli.main import cli as commands
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import (
     BundleError,
@@ -318,13 +322,82 @@ def test_over_tls_with_the_token(secure, certificate, bundles):
 def test_what_the_environment_says_is_enough(secure, certificate, monkeypatch, tmp_path):
     monkeypatch.setenv("FACEMORPH_HUB_CA", str(certificate.cert))
     file = tmp_path / "token"
-    file.write_text(TOKEN)
+    file.write_text(f"{secure.address}={TOKEN}\n")
     file.chmod(0o600)
     monkeypatch.setenv("FACEMORPH_HUB_TOKEN_FILE", str(file))
     assert len(client.list_models(secure.url)) == 2
-    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", "another-token-that-is-wrong")
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", "other.example.org:1=another-token-that-is-wrong")
+    assert len(client.list_models(secure.url)) == 2
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", f"{secure.address}=another-token-that-is-wrong")
     with pytest.raises(HubError, match="wants a valid read token"):
         client.list_models(secure.url)
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", TOKEN)
+    with pytest.raises(HubError, match="does not say for which hub"):
+        client.list_models(secure.url)
+
+
+class Impostor(hub_pb2_grpc.ModelHubServicer):
+    """Another hub: keeps what it is told, and says what it likes."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.refusal = ""
+        self.listed = hub_pb2.ListReply()
+        self.description = hub_pb2.Description()
+
+    def List(self, request, context):
+        self.told += context.invocation_metadata()
+        if self.refusal:
+            context.abort(grpc.StatusCode.INTERNAL, self.refusal)
+        return self.listed
+
+    def Describe(self, request, context):
+        self.told += context.invocation_metadata()
+        return self.description
+
+    def Download(self, request, context):
+        self.told += context.invocation_metadata()
+        header = hub_pb2.Header(size=self.description.size, sha256=self.description.sha256)
+        yield hub_pb2.Chunk(header=header)
+        while context.is_active():
+            time.sleep(0.02)
+            yield hub_pb2.Chunk(data=b"x")
+
+
+@pytest.fixture
+def impostor():
+    servicer, server = Impostor(), grpc.server(ThreadPoolExecutor(4))
+    hub_pb2_grpc.add_ModelHubServicer_to_server(servicer, server)
+    servicer.url = f"hub+insecure://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield servicer
+    server.stop(0)
+
+
+def test_the_token_of_one_hub_never_reaches_another(
+    secure, impostor, certificate, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("FACEMORPH_HUB_CA", str(certificate.cert))
+    file = tmp_path / "tokens"
+    file.write_text(f"{secure.address}={TOKEN}")
+    file.chmod(0o600)
+    for name, said in (("TOKEN", file.read_text()), ("TOKEN_FILE", str(file))):
+        monkeypatch.setenv(f"FACEMORPH_HUB_{name}", said)
+        assert len(client.list_models(secure.url)) == 2
+        assert client.list_models(impostor.url) == []
+        with pytest.raises(HubError):
+            client.describe(f"{impostor.url}/faces")
+        with pytest.raises(HubError):
+            client.fetch(f"{impostor.url}/faces")
+        monkeypatch.delenv(f"FACEMORPH_HUB_{name}")
+    asked = ["list", impostor.url, "--token-file", str(file)]
+    assert "no token for" in str(CliRunner().invoke(command, asked).exception)
+    monkeypatch.setenv("FACEMORPH_HUB_TOKEN", TOKEN)  # of no hub
+    with pytest.raises(HubError, match="does not say for which hub"):
+        client.list_models(impostor.url)
+    assert impostor.told
+    assert not [value for _, value in impostor.told if TOKEN in str(value)]
+    assert "authorization" not in dict(impostor.told)
 
 
 @pytest.mark.parametrize("token", [None, TOKEN[:-1] + "x", TOKEN + "x"])
@@ -423,7 +496,8 @@ def test_a_download_that_broke_off_is_resumed(shelf, bundles, monkeypatch, tmp_p
         path.rename(path.with_name(f"{path.name}.partial")).write_bytes(whole[:1234])
         assert client.fetch(f"{running.url}/faces").read_bytes() == whole
         assert counting.offsets == [0, 1234]
-        assert [p.name for p in path.parent.iterdir() if p.name != ".lock"] == [path.name]
+        assert [p.name for p in path.parent.iterdir() if p.suffix == ".facemorph"] == [path.name]
+        assert not list(path.parent.glob("*.partial"))
     finally:
         running.stop(0)
 
@@ -513,6 +587,153 @@ def test_only_names_and_numbers_go_to_the_hub():
     assert not [field for field in fields if field.type == field.TYPE_BYTES]
 
 
+def announce(impostor: Impostor, **more) -> None:
+    fields = {"name": "faces", "version": 1, "size": 10**6, "sha256": "0" * 64}
+    impostor.description = hub_pb2.Description(**(fields | {"manifest_json": "{}"} | more))
+
+
+def test_a_hub_that_drips_byte_after_byte_is_left(impostor, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.channel.ATTEMPT_SECONDS", 0.5)
+    announce(impostor)
+    with pytest.raises(HubUnreachable):
+        client.fetch(f"{impostor.url}/faces")
+
+
+# --- versions that never go back, and pins ---------------------------------------------------
+
+
+def test_the_newest_version_never_goes_back(plain, shelf, bundles):
+    client.fetch(f"{plain.url}/faces")
+    (shelf / "faces" / "2.facemorph").unlink()
+    for ask in (client.fetch, client.describe):
+        with pytest.raises(HubError, match="is version 1, and was 2 before") as caught:
+            ask(f"{plain.url}/faces@latest")
+        assert "faces@1" in caught.value.hint
+        assert "seen.json" in caught.value.hint
+    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    with pytest.raises(HubError, match="was 2 before"):
+        client.fetch(f"{plain.url}/faces")
+
+
+def test_a_version_that_is_older_by_name_is_no_way_back(plain, bundles):
+    client.fetch(f"{plain.url}/faces@2")
+    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    assert client.fetch(f"{plain.url}/faces").read_bytes() == bundles[1].read_bytes()
+
+
+def test_a_version_keeps_its_bytes(plain, shelf, bundles, monkeypatch):
+    path = client.fetch(f"{plain.url}/faces@2")
+    path.unlink()
+    (shelf / "faces" / "2.facemorph").write_bytes(bundles[0].read_bytes())
+    for version in ("2", "latest"):
+        with pytest.raises(HubError, match="offers other bytes as faces@2 than before") as caught:
+            client.fetch(f"{plain.url}/faces@{version}")
+    pin = f"{plain.url}/faces@2#{sha256(bundles[0])}"
+    assert pin in caught.value.hint
+    assert client.fetch(pin).read_bytes() == bundles[0].read_bytes()
+    assert client.fetch(f"{plain.url}/faces").read_bytes() == bundles[0].read_bytes()
+
+
+def test_what_a_hub_only_says_is_not_remembered(impostor, plain):
+    announce(impostor, version=999)
+    client.describe(f"{impostor.url}/faces")
+    announce(impostor, version=1)
+    assert client.describe(f"{impostor.url}/faces").version == 1
+
+
+def test_another_hub_and_another_name_have_versions_of_their_own(plain, shelf, bundles):
+    client.fetch(f"{plain.url}/faces")
+    publish(bundles[0], shelf, "others")
+    assert client.fetch(f"{plain.url}/others").name.startswith("1-")
+    running = hub_on(shelf)
+    try:
+        (shelf / "faces" / "2.facemorph").unlink()
+        assert client.fetch(f"{running.url}/faces").name.startswith("1-")
+    finally:
+        running.stop(0)
+
+
+def test_what_was_seen_is_not_lost_when_it_is_damaged(plain, tmp_path):
+    path = client.fetch(f"{plain.url}/faces")
+    for damage in ("", "[]", "{", '{"newest": "x", "sha256": {}}', "[" * 100_000):
+        (path.parent / "seen.json").write_text(damage)
+        with pytest.raises(HubError, match=r"seen\.json is damaged") as caught:
+            client.fetch(f"{plain.url}/faces")
+        assert "remove it" in caught.value.hint
+
+
+def test_a_pin_takes_these_bytes_or_none(plain, shelf, bundles):
+    pin = f"{plain.url}/faces@1#{sha256(bundles[0])}"
+    wrong = f"{plain.url}/faces@1#{sha256(bundles[1])}"
+    with pytest.raises(HubError, match="with another SHA-256 than the one that was named"):
+        client.fetch(wrong)
+    with pytest.raises(HubError, match="another SHA-256"):
+        client.describe(wrong)
+    path = client.fetch(pin)
+    assert path.read_bytes() == bundles[0].read_bytes()
+    assert client.pinned(f"{plain.url}/faces@1", path) == pin
+    with pytest.raises(HubError, match="another SHA-256"):
+        client.fetch(wrong)  # although a version 1 lies in the cache
+
+
+def test_a_pinned_version_needs_no_hub(shelf, bundles):
+    running = hub_on(shelf)
+    pin = f"{running.url}/faces@1#{sha256(bundles[0])}"
+    path = client.fetch(pin)
+    running.stop(0)
+    assert client.fetch(pin) == path
+
+
+# --- what a hub says, on a terminal ----------------------------------------------------------
+
+NASTY = "\x1b]0;pwned\x07\x1b[2J\nfaces\u202e"
+
+
+@pytest.mark.parametrize("name", [NASTY, "", "a/b", "..", "faces\n", "x" * 65])
+def test_a_list_with_a_name_that_cannot_be_is_refused(impostor, name):
+    version = hub_pb2.Version(number=1, size=5, sha256="0" * 64)
+    impostor.listed = hub_pb2.ListReply(models=[hub_pb2.Model(name=name, versions=[version])])
+    with pytest.raises(HubError, match="lists what cannot be a model") as caught:
+        client.list_models(impostor.url)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        {"number": 0, "size": 5, "sha256": "0" * 64},
+        {"number": 1, "size": 2**50, "sha256": "0" * 64},
+        {"number": 1, "size": 5, "sha256": NASTY},
+        {"number": 1, "size": 5, "sha256": NASTY, "damaged": True},
+        {"number": 1, "size": 5, "sha256": ""},
+    ],
+)
+def test_a_list_with_a_version_that_cannot_be_is_refused(impostor, version):
+    model = hub_pb2.Model(name="faces", versions=[hub_pb2.Version(**version)])
+    impostor.listed = hub_pb2.ListReply(models=[model])
+    with pytest.raises(HubError, match="lists what cannot be a model"):
+        client.list_models(impostor.url)
+
+
+@pytest.mark.parametrize("text", [NASTY, "", "[1]", "[" * 100_000, "1" * 5000, '{"a":' * 990])
+def test_a_manifest_that_is_none_is_refused(impostor, text):
+    announce(impostor, manifest_json=text)
+    with pytest.raises(HubError, match="a manifest that is none"):
+        client.describe(f"{impostor.url}/faces")
+
+
+def test_nothing_that_a_hub_says_reaches_the_terminal_as_it_is(impostor):
+    announce(impostor, manifest_json=json.dumps({NASTY: NASTY}))
+    result = CliRunner().invoke(command, ["describe", f"{impostor.url}/faces"])
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.output.split("\n"))
+
+    impostor.refusal = NASTY
+    with pytest.raises(HubError) as caught:
+        client.list_models(impostor.url)
+    assert str(caught.value).isprintable()
+
+
 # --- the commands ----------------------------------------------------------------------------
 
 
@@ -525,6 +746,22 @@ def test_the_readers_commands(plain, bundles):
     assert json.loads(described.stdout)["version"] == 2
     fetched = CliRunner().invoke(command, ["fetch", f"{plain.url}/faces"])
     assert sha256(Path(fetched.stdout.strip())) == sha256(bundles[1])
+    pin = f"{plain.url}/faces@2#{sha256(bundles[1])}"
+    assert pin in listed.stdout
+    assert json.loads(as_json.stdout)[1]["reference"] == pin
+    assert json.loads(described.stdout)["reference"] == pin
+    assert pin in fetched.stderr
+
+
+def test_inspect_shows_the_reference_of_what_a_hub_gave(plain, bundles):
+    pin = f"{plain.url}/faces@2#{sha256(bundles[1])}"
+    run = click.testing.CliRunner().invoke
+    shown = run(commands, ["inspect", f"{plain.url}/faces"])
+    assert pin in shown.stdout
+    as_json = run(commands, ["inspect", f"{plain.url}/faces", "--json"])
+    assert json.loads(as_json.stdout)["reference"] == pin
+    of_a_file = run(commands, ["inspect", str(bundles[0])])
+    assert "reference" not in of_a_file.stdout
 
 
 def run_server(*arguments: object, **more) -> subprocess.Popen[str]:

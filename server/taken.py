@@ -1,0 +1,83 @@
+"""The updates of one round: checked as they come, bounded once all are there.
+
+Between the two they wait on the disk (`server.waiting`), and are added in one order, whoever was
+first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Message
+
+from facemorph_core.federated import RoundReport
+from facemorph_core.federated.codec import Arrays, Codec, decoded, layout
+from facemorph_core.federated.update import Signature
+from server.bounds import Bounds, Claim, Share, norm_of
+from server.fold import Fold
+from server.replies import WEIGHTS, checked_arrays, checked_training, size_of
+from server.waiting import Waiting
+
+
+class TakenUpdates:
+    """The updates of the sites that answered well, by node."""
+
+    def __init__(
+        self, weights: Arrays, expected: Signature, codec: Codec, bounds: Bounds, folder: Path
+    ) -> None:
+        self.weights, self.bytes = weights, 0
+        self._expected, self._codec, self._bounds = expected, codec, bounds
+        self._reports: dict[int, RoundReport] = {}
+        self._claims: dict[int, Claim] = {}
+        self._waiting = Waiting(layout(expected, codec), folder)
+
+    def take(self, node: int, reply: Message) -> None:
+        """Take in a reply.
+
+        Raises:
+            FederationError: with the first reason against it; nothing of it is kept.
+        """
+        report = checked_training(reply)
+        self._bounds.check_images(report.examples)
+        arrays = checked_arrays(reply, self._waiting.layout)
+        norm = norm_of(decoded(arrays, self._expected, self._codec))
+        self._bounds.check_norm(norm, self.weights)
+        self._waiting.put(node, arrays)
+        self._reports[node], self._claims[node] = report, Claim(report.examples, norm)
+        self.bytes += size_of(reply.content.array_records[WEIGHTS])
+
+    @property
+    def nodes(self) -> list[int]:
+        """Whose updates are here."""
+        return list(self._claims)
+
+    def capped(self) -> dict[int, str]:
+        """Which nodes count less than they asked for, and how much less."""
+        told = {n: share.beside(self._claims[n]) for n, share in self._shares().items()}
+        return {node: less for node, less in told.items() if less}
+
+    def fill(self, fold: Fold, order: Sequence[int]) -> None:
+        """Add all updates to ``fold``, each as far as it counts."""
+        shares = self._shares()
+        for node in order:
+            update = decoded(self._waiting.get(node), self._expected, self._codec)
+            scale = np.float32(shares[node].scale)
+            fold.add({n: value * scale for n, value in update.items()}, shares[node].images)
+
+    def reports(self, order: Sequence[int]) -> list[RoundReport]:
+        """What the sites said, for as many images as they count."""
+        shares = self._shares()
+        return [self._reports[node].counted_as(shares[node].images) for node in order]
+
+    def merged(self) -> None:
+        """These updates became the weights: what is usual in them is known from now on."""
+        self._bounds.learn(self._claims)
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._waiting.close()
+
+    def _shares(self) -> dict[int, Share]:
+        return self._bounds.shares(self._claims)
