@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facemorph_core.bundle.archive import pack, unpack
 from facemorph_core.bundle.manifest import MANIFEST, MEMBERS
+from facemorph_core.bundle.operators import OPERATORS, Operator
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -281,6 +282,69 @@ def mutated(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> b
         rng.choice(MUTATIONS)(changed, rng, secrets)
     data = changed.SerializeToString()
     return mutated_bytes(data, rng) if rng.random() < 0.2 else data
+
+
+def mutated_within(model: onnx.ModelProto, rng: random.Random) -> bytes:
+    """A graph changed to another one of listed operators and attributes, most often once."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        rng.choice((_other_weights, _listed_attribute, _other_input, _one_more, _constant))(
+            changed, rng, []
+        )
+    return changed.SerializeToString()
+
+
+def _other_weights(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
+    """Any finite numbers, the largest among them, or the same ones in another shape."""
+    tensor = rng.choice(model.graph.initializer)
+    values = numpy_helper.to_array(tensor).copy()
+    if rng.random() < 0.3:
+        values = values.reshape(rng.sample(values.shape, values.ndim))
+    else:
+        most = float(np.finfo(values.dtype).max)
+        values[rng.randrange(len(values))] = rng.choice((0, 1e-8, 1, -100, most, -most))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _listed_attribute(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
+    nodes = [
+        node for node in model.graph.node if OPERATORS.get(node.op_type, Operator(len)).attributes
+    ]
+    node = rng.choice(nodes)
+    attribute = rng.choice(node.attribute)
+    allowed = OPERATORS[node.op_type].attributes[attribute.name]
+    attribute.CopyFrom(helper.make_attribute(attribute.name, rng.choice(allowed)))
+
+
+def _other_input(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
+    place = rng.randrange(1, len(model.graph.node))
+    node = model.graph.node[place]
+    made = [each.output[0] for each in list(model.graph.node)[:place]]
+    if node.input:
+        node.input[rng.randrange(len(node.input))] = rng.choice(made)
+
+
+def _one_more(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
+    """A node between another one and whoever read it."""
+    nodes = list(model.graph.node)
+    place = rng.randrange(len(nodes))
+    old, new = nodes[place].output[0], f"more{rng.random()}"
+    for node in nodes[place + 1 :]:
+        for index, name in enumerate(node.input):
+            node.input[index] = new if name == old else name
+    more = rng.choice(
+        (
+            helper.make_node("Sigmoid", [old], [new]),
+            helper.make_node("Add", [old, old], [new]),
+            helper.make_node("Mul", [old, old], [new]),
+            helper.make_node("Cast", [old], [new], to=TensorProto.FLOAT),
+            helper.make_node("Shape", [old], [new]),
+        )
+    )
+    nodes.insert(place + 1, more)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
