@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -67,6 +68,14 @@ def show_warnings() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
+def shown(text: str) -> str:
+    """``text`` with all that a terminal would act on spelled out: others may have written it."""
+    return "".join(
+        ascii(each)[1:-1] if unicodedata.category(each)[0] == "C" and each not in "\n\t" else each
+        for each in text.replace("\r\n", "\n")
+    )
+
+
 class _Lowercase(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         record.levelname = record.levelname.lower()
@@ -96,7 +105,7 @@ def _report_usage(error: click.ClickException) -> int:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(shown(text), err=True)
 
 
 def _silence_stdout() -> None:

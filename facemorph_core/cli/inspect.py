@@ -9,6 +9,7 @@ import typer
 
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.bundle.card import flat
+from facemorph_core.cli.edge import shown
 
 
 def command(
@@ -40,14 +41,14 @@ def command(
         facts = {"sha256": opened.digest, "size": _size(opened), "checked": check}
         typer.echo(json.dumps(opened.manifest.model_dump(mode="json") | facts, indent=1))
     elif card:
-        typer.echo(opened.card, nl=False)
+        typer.echo(shown(opened.card), nl=False)
     else:
         _show(opened, checked=check)
 
 
 def _show(bundle: Bundle, *, checked: bool) -> None:
     manifest = bundle.manifest.model_dump(mode="json", exclude={"config", "members"})
-    rows = {key: _text(value) for key, value in flat(manifest)}
+    rows = {shown(key): _text(value) for key, value in flat(manifest)}
     rows |= {f"members.{name}": _bytes(it.size) for name, it in bundle.manifest.members.items()}
     rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest}
     verified = "every byte verified"
@@ -58,7 +59,7 @@ def _show(bundle: Bundle, *, checked: bool) -> None:
 
 
 def _text(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else shown(str(value))
 
 
 def _size(bundle: Bundle) -> int:

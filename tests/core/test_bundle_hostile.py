@@ -7,6 +7,7 @@ it is opened, and no more memory is taken than stated.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import re
@@ -29,6 +30,7 @@ from facemorph_core.bundle.manifest import CARD, DECODER, ENCODER, MANIFEST, TES
 from facemorph_core.bundle.message import MAX_STRUCTURE
 from facemorph_core.bundle.operators import Faces, Fixed, Sizes, Stored
 from facemorph_core.bundle.walk import walk
+from facemorph_core.cli.main import main
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.deploy.graphs import plain_graph
 from facemorph_core.errors import BundleError
@@ -533,6 +535,25 @@ def test_a_manifest_with_numbers_or_text_that_are_none_is_refused(
 ) -> None:
     hostile = forged(path, tmp_path, manifest_text=manifest_with(path, metrics))
     assert "manifest" in str(refusal(hostile))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--card"], ["--json"]])
+def test_inspecting_does_not_let_a_bundle_speak_to_the_terminal(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    said = "\x1b[2J\x9b31m\u202eevil\r"
+    metrics = json.dumps({said: said, "list": [said]}).encode()
+    changes = {
+        "manifest": b'{"metrics": ' + metrics + b"}",
+        "card": f"# caf\u00e9 {said}\n".encode(),
+    }
+    with pytest.raises(SystemExit) as info:
+        main(["inspect", str(forged(path, tmp_path, **changes)), *arguments])
+    assert info.value.code == 0
+    shown = capsys.readouterr().out
+    assert "evil" in shown
+    assert not set(said) & set(shown) - set("[2J31mevil")
+    assert ("caf\u00e9" in shown) == ("--card" in arguments)
 
 
 def npy(header: bytes, data: bytes) -> bytes:
