@@ -255,4 +255,4 @@ OPERATORS: Mapping[str, Operator] = {
     "Transpose": Operator(_transposed, {"perm": ((0, 1, 3, 5, 2, 4),)}),
     "Unsqueeze": Operator(_unsqueezed),
 }
-"""All but Constant, which reads nothing: `bundle.graph` looks at its tensor."""
+"""All but Constant, which reads nothing: `walk` looks at its tensor."""

@@ -29,7 +29,7 @@ from facemorph_core.bundle.graph import CODE, IMAGES, GraphRefused, read_graph
 from facemorph_core.bundle.manifest import CARD, DECODER, ENCODER, MANIFEST, TEST_VECTOR
 from facemorph_core.bundle.message import MAX_STRUCTURE
 from facemorph_core.bundle.operators import Faces, Fixed, Sizes, Stored
-from facemorph_core.bundle.walk import walk
+from facemorph_core.bundle.walk import _is_finite, walk
 from facemorph_core.cli.main import main
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.deploy.graphs import plain_graph
@@ -463,6 +463,16 @@ def test_what_our_exporter_does_not_write_is_refused(
     changed(graph, what)
     found = refusal(forged(path, tmp_path, decoder=graph.SerializeToString()))
     assert said in str(found)
+
+
+def test_numbers_are_told_from_what_is_none_as_numpy_tells_them() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for each in halves:
+        assert _is_finite(each[None]) == np.isfinite(each)
+    ends = np.array([0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0xFF800000, 0xFF7FFFFF, 1], np.uint32)
+    for number in ends.view(np.float32):
+        assert _is_finite(number[None]) == np.isfinite(number)
+    assert _is_finite(np.array([-(2**63), 2**63 - 1]))
 
 
 def test_a_field_that_another_parser_may_know_is_refused(path: Path, tmp_path: Path) -> None:
