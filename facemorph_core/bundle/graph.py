@@ -55,7 +55,7 @@ def read_graph(data: bytes, *, half: str, image_size: int, latent_dim: int) -> G
     made = walk(graph, (source, Faces(ends[source])))
     if made.get(target) != Faces(ends[target]):
         raise GraphRefused(f"it makes no {target!r} of {source!r}")
-    return Graph(model, face_bytes(graph, made.values()))
+    return Graph(model, face_bytes(made.values()))
 
 
 def read_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
