@@ -50,7 +50,7 @@ def walk(graph: onnx.GraphProto, given: tuple[str, Faces]) -> dict[str, Value]:
     """What the nodes of a graph make, by name.
 
     ``given`` is the graph's input, its shape that of one face. A node reads only what was there
-    before it, and weights that no other node reads: runtimes keep a copy for each that does.
+    before it, and weights that no other node reads: a runtime packs them anew for each.
 
     Raises:
         GraphRefused: a node does what none of ours does, or with shapes that do not fit.

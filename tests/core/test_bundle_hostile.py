@@ -294,7 +294,7 @@ def test_more_nodes_than_any_network_of_ours_are_refused(path: Path, tmp_path: P
 
 
 def test_weights_are_read_by_one_node_alone(path: Path, tmp_path: Path) -> None:
-    """A hundred casts of a large weight, or products with it, would be a hundred copies of it."""
+    """A hundred casts of a large weight would be a hundred copies, a hundred products as slow."""
     largest = "decoder.stages.0.conv_a.weight"
     for operator, inputs, attributes in (
         ("Cast", [largest], {"to": onnx.TensorProto.FLOAT}),
