@@ -66,12 +66,12 @@ def _check_fields(message: Message) -> None:
     kind = message.DESCRIPTOR.name
     for field, value in message.ListFields():
         if field.name not in _FIELDS.get(kind, ()):
-            raise GraphRefused(f"a {kind} in it sets {field.name}, which none of ours does")
+            raise GraphRefused(f"it sets {kind}.{field.name}, which none of ours does")
         for each in [value] if isinstance(value, Message | str | bytes | int | float) else value:
             if isinstance(each, Message):
                 _check_fields(each)
             elif field.type == field.TYPE_STRING and not _is_plain(each):
-                raise GraphRefused(f"a {kind} in it has a {field.name} that is not plain text")
+                raise GraphRefused(f"its {kind}.{field.name} is not plain text")
 
 
 def _is_plain(text: object) -> bool:

@@ -268,18 +268,22 @@ def test_weights_in_another_file_are_refused(path: Path, tmp_path: Path) -> None
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
-    with pytest.raises(BundleError, match=r"encoder\.onnx is refused: .* sets external_data"):
+    with pytest.raises(
+        BundleError, match=r"encoder\.onnx is refused: it sets TensorProto.external_data"
+    ):
         verify(forged(path, tmp_path, encoder=graph.SerializeToString()))
 
 
 def test_operators_beyond_the_standard_are_refused(path: Path, tmp_path: Path) -> None:
     graph = graph_of(path, DECODER)
     graph.graph.node[-1].domain = "evil"
-    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: .* sets domain"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: it sets NodeProto.domain"):
         verify(forged(path, tmp_path, decoder=graph.SerializeToString()))
     graph.graph.node[-1].ClearField("domain")
     graph.opset_import.add(domain="evil", version=1)
-    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: .* sets domain"):
+    with pytest.raises(
+        BundleError, match=r"decoder\.onnx is refused: it sets OperatorSetIdProto.domain"
+    ):
         verify(forged(path, tmp_path, decoder=graph.SerializeToString()))
 
 

@@ -179,7 +179,7 @@ def test_a_bundle_never_shows_what_lies_in_the_readers_folder(
     else:
         assert picture.transpose(2, 0, 1).tobytes() != SECRET[: picture.size], "it shows the file"
         pytest.fail("a graph that reads files was run")
-    assert "sets sparse_tensor, which none of ours does" in refused
+    assert "it sets AttributeProto.sparse_tensor, which none of ours does" in refused
     assert not watch.opened()
 
 
@@ -439,7 +439,7 @@ def changed(model: onnx.ModelProto, what: str) -> None:
         ("lying size", "not the size that it states"),
         ("endless size", "not the size that it states"),
         ("text", "of another kind"),
-        ("numbers elsewhere", "sets float_data"),
+        ("numbers elsewhere", "it sets TensorProto.float_data"),
         ("weight twice", "made twice"),
         ("result twice", "made twice"),
         ("cycle", "reads what is not there"),
@@ -449,9 +449,9 @@ def changed(model: onnx.ModelProto, what: str) -> None:
         ("attribute missing", "other attributes than ours"),
         ("attribute of two kinds", "not of one kind"),
         ("attribute of another kind", "another alpha than ours"),
-        ("notes", "sets metadata_props"),
-        ("escape", "not plain text"),
-        ("another letter", "not plain text"),
+        ("notes", "it sets ModelProto.metadata_props"),
+        ("escape", "is not plain text"),
+        ("another letter", "is not plain text"),
         ("future opset", "not of opset 18"),
         ("two opsets", "not of opset 18"),
         ("fixed batch", "free number of images"),
@@ -489,7 +489,7 @@ def test_names_that_are_no_text_are_refused(path: Path, tmp_path: Path) -> None:
     good = contents(path)[DECODER]
     for name in (b"decoder.head.bias", b"Sigmoid", b"images"):
         data = good.replace(name, b"\xff\xfe" + name[2:])
-        assert "not plain text" in str(refusal(forged(path, tmp_path, decoder=data)))
+        assert "is not plain text" in str(refusal(forged(path, tmp_path, decoder=data)))
 
 
 @pytest.mark.parametrize(("bound", "said"), [(1.0, None), (3.0, "beyond 1"), (-1.0, "reproduce")])
