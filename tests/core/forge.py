@@ -164,7 +164,8 @@ def _another_operator(model: onnx.ModelProto, rng: random.Random, secrets: list[
 def _grown(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
     """A result made as large as a graph can say."""
     size = np.array(rng.choice(((2**30,), (2**20, 2**12), (1, 3, 2**14, 2**14))), np.int64)
-    place = rng.randrange(len(model.graph.node))
+    places = [place for place, node in enumerate(model.graph.node) if node.output]
+    place = rng.choice(places)
     old = model.graph.node[place].output[0]
     shape = helper.make_node("Constant", [], ["sz"], value=numpy_helper.from_array(size))
     grow = rng.choice(
@@ -227,7 +228,7 @@ def _rewired(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> 
     match rng.randrange(5):
         case 0 if node.input:
             node.input[rng.randrange(len(node.input))] = rng.choice(names)
-        case 1:
+        case 1 if node.output:
             node.output[0] = rng.choice(names)
         case 2:
             node.input.append(rng.choice(names))
@@ -238,12 +239,15 @@ def _rewired(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> 
 
 
 def _constant(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
-    """The numbers that shapes are made with."""
-    constants = [node for node in model.graph.node if node.op_type == "Constant"]
-    tensor = rng.choice(constants).attribute[0].t
-    values = numpy_helper.to_array(tensor).copy().reshape(-1)
+    """The numbers that shapes are made with, where an earlier mutation has left any."""
+    made = [node for node in model.graph.node if node.op_type == "Constant" and node.attribute]
+    tensor = rng.choice(made).attribute[0].t
+    dtype = {TensorProto.INT64: np.int64, TensorProto.FLOAT: np.float32}.get(tensor.data_type)
+    if dtype is None or not tensor.raw_data or len(tensor.raw_data) % dtype().itemsize:
+        return
+    values = np.frombuffer(tensor.raw_data, dtype).copy()
     values[rng.randrange(len(values))] = rng.choice((0, 1, -1, 2, 3, 4, 8, 32, 2**15))
-    tensor.CopyFrom(numpy_helper.from_array(values.reshape(tuple(tensor.dims))))
+    tensor.raw_data = values.tobytes()
 
 
 def _attribute(model: onnx.ModelProto, rng: random.Random, secrets: list[str]) -> None:
