@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 __all__ = ["printable"]
 
 
 def printable(text: str, *, longest: int | None = None, lines: bool = False) -> str:
-    r"""``text`` without what cannot be seen, at most ``longest`` characters; ``lines`` may be many.
+    r"""``text`` with all that a terminal would act on spelled out, cut after ``longest``.
+
+    With ``lines``, there may be several, and tabs.
 
     >>> printable("a\x1b[2Jb\n")
-    'a[2Jb'
+    'a\\x1b[2Jb\\n'
     """
-    kept = "\n" if lines else ""
-    return "".join(c for c in text[:longest] if c.isprintable() or c in kept)
+    kept = "\n\t" if lines else ""
+    return "".join(
+        ascii(each)[1:-1] if _is_control(each) and each not in kept else each
+        for each in text.replace("\r\n", "\n")[:longest]
+    )
+
+
+def _is_control(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")

@@ -2,48 +2,60 @@
 
 Convention: the encoder maps ``images`` (n, 3, S, S) float32 in [-1, 1] to ``code`` (n, D), the
 decoder maps ``code`` back to ``images``. Every weight is an initialiser under its state-dict
-name; constants of the graph are nodes.
+name; constants of the graph are nodes. What else a graph may hold is what our exporter writes:
+`message` lists the fields, `operators` the operators with their attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from facemorph_core.bundle.message import GraphRefused, parsed
+from facemorph_core.bundle.operators import Faces
+from facemorph_core.bundle.walk import face_bytes, walk
+
+__all__ = ["CODE", "IMAGES", "OPSET", "Graph", "GraphRefused", "read_graph", "read_weights"]
+
 IMAGES, CODE = "images", "code"
-STANDARD = {"", "ai.onnx"}
+OPSET = 18
+"""Standard operators that ONNX Runtime has run since 1.14."""
 
 
-class GraphRefused(ValueError):
-    """The graph is not one that a bundle may hold; the message says why."""
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A checked graph, and the bytes that its results for one face take at most."""
+
+    model: onnx.ModelProto
+    face_bytes: int
 
 
-def read_graph(data: bytes, *, half: str, image_size: int, latent_dim: int) -> onnx.ModelProto:
+def read_graph(data: bytes, *, half: str, image_size: int, latent_dim: int) -> Graph:
     """Parse and check the graph of ``half`` ("encoder" or "decoder").
 
     Raises:
-        GraphRefused: it is no ONNX, refers to other files, uses operators beyond the standard,
-            or has other inputs, outputs or weight names than the convention says.
+        GraphRefused: it is no ONNX, holds what our exporter does not write, has other ends or
+            weight names than the convention says, weights that are no numbers, or takes too much
+            memory.
     """
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError has no stable home
-        raise GraphRefused(f"it is not ONNX ({type(error).__name__})") from None
+    model = parsed(data)
+    if [entry.version for entry in model.opset_import] != [OPSET]:
+        raise GraphRefused(f"it is not of opset {OPSET}")
     graph = model.graph
     ends = {IMAGES: (3, image_size, image_size), CODE: (latent_dim,)}
     source, target = (IMAGES, CODE) if half == "encoder" else (CODE, IMAGES)
     _check_end(graph.input, source, ends[source])
     _check_end(graph.output, target, ends[target])
-    _check_operators(model)
-    if any(_is_elsewhere(tensor) for tensor in _tensors(graph)) or graph.sparse_initializer:
-        raise GraphRefused("its weights lie in another file, or are sparse")
-    names = [tensor.name for tensor in graph.initializer]
-    if len(set(names)) != len(names) or not all(name.startswith(f"{half}.") for name in names):
+    if not all(tensor.name.startswith(f"{half}.") for tensor in graph.initializer):
         raise GraphRefused(f"its weights are not named {half}.*")
-    return model
+    made = walk(graph, (source, Faces(ends[source])))
+    if made.get(target) != Faces(ends[target]):
+        raise GraphRefused(f"it makes no {target!r} of {source!r}")
+    return Graph(model, face_bytes(made.values()))
 
 
 def read_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
@@ -54,32 +66,12 @@ def read_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _check_end(found: list[onnx.ValueInfoProto], name: str, shape: tuple[int, ...]) -> None:
+def _check_end(found: Sequence[onnx.ValueInfoProto], name: str, shape: tuple[int, ...]) -> None:
     if [value.name for value in found] != [name]:
         raise GraphRefused(f"exactly one {name!r} is expected at its ends")
     kind = found[0].type.tensor_type
     batch, *sizes = kind.shape.dim or [None]
-    if kind.elem_type != onnx.TensorProto.FLOAT or batch is None or batch.dim_value:
+    if kind.elem_type != onnx.TensorProto.FLOAT or batch is None or batch.HasField("dim_value"):
         raise GraphRefused(f"{name!r} is not float32 with a free number of images")
     if tuple(size.dim_value for size in sizes) != shape:
         raise GraphRefused(f"{name!r} is not of shape (n, {', '.join(map(str, shape))})")
-
-
-def _check_operators(model: onnx.ModelProto) -> None:
-    if model.functions or any(entry.domain not in STANDARD for entry in model.opset_import):
-        raise GraphRefused("it uses operators beyond standard ONNX")
-    for node in model.graph.node:
-        inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-        if inner or node.domain not in STANDARD:
-            raise GraphRefused(f"its operator {node.op_type} is not allowed in a bundle")
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-
-
-def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)

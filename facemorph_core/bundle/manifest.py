@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from facemorph_core.latent.geometry import GeometryKind, network_numbers
 
@@ -21,6 +22,22 @@ NOT_PRIVATE = (
     "much they reveal of a single training photo"
 )
 
+
+def _finite(value: JsonValue) -> JsonValue:
+    """JSON has neither infinity nor NaN, but its parsers make them of 1e999 and the like."""
+    match value:
+        case dict():
+            for inner in value.values():
+                _finite(inner)
+        case list():
+            for inner in value:
+                _finite(inner)
+        case float() if not math.isfinite(value):
+            raise ValueError("a number is too large, or none")
+    return value
+
+
+Facts = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -67,16 +84,16 @@ class Manifest(_Part):
     framing: Framing = Framing()
     precision: Literal["float16", "float32"]
     """How the weights are stored; they are computed with as float32."""
-    training: dict[str, JsonValue]
+    training: Facts
     """Rounds, sites, examples and what else the trainer had to say."""
-    metrics: dict[str, JsonValue]
+    metrics: Facts
     """Figures of this very model, by name."""
-    privacy: dict[str, JsonValue] | str
+    privacy: Facts | str
     """What was released and under which guarantee; a sentence where there is none."""
     created: datetime
     """UTC."""
-    core_version: str
-    config: dict[str, JsonValue]
+    core_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]{1,64}$")]
+    config: Facts
     """The resolved config of the run."""
     members: dict[str, Member] = {}
     """Every other member of the file."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,23 @@ from facemorph_core.latent.fitting import fitted
 from facemorph_core.latent.geometry import Geometry, geometry_of
 from facemorph_core.processes import available_cores
 
+if TYPE_CHECKING:
+    from facemorph_core.bundle.graph import Graph
+
 CHUNK = 16  # images a pass: bounds the memory of a long morph
+PASS_BYTES = 2**30  # of all that a network computes in a pass: fewer images where each takes more
 MAX_THREADS = 4  # more hardly helps a net of this size
-MAX_MANIFEST = 2**20
+MAX_MANIFEST = MAX_CARD = 2**20
+LARGEST = {ENCODER: 1e12, DECODER: 1.0}
+"""What a network may give: codes whose squares are still numbers, pictures in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A loaded network and how many faces it takes in a pass."""
+
+    session: Any
+    faces: int
 
 
 @dataclass(frozen=True)
@@ -103,22 +117,23 @@ class Bundle:
 
     def _texture_codes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the encoder makes of the pictures that it sees."""
-        return self._chunked(lambda part: self._run(ENCODER, to_model(part)), pixels)
+        return self._chunked(ENCODER, lambda part: self._run(ENCODER, to_model(part)), pixels)
 
     def _textures(self, codes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """What the decoder draws, as pixels."""
         values = np.ascontiguousarray(codes, np.float32)
-        return self._chunked(lambda part: from_model(self._run(DECODER, part)), values)
+        return self._chunked(DECODER, lambda part: from_model(self._run(DECODER, part)), values)
 
     def _drawn(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the decoder draws, in the model's own units."""
-        return self._chunked(lambda part: self._run(DECODER, part), codes)
+        return self._chunked(DECODER, lambda part: self._run(DECODER, part), codes)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """All weights under their state-dict names, for training to start from."""
         from facemorph_core.bundle.graph import read_weights
 
-        return {**read_weights(self._graph(ENCODER)), **read_weights(self._graph(DECODER))}
+        graphs = (self._graph(member).model for member in (ENCODER, DECODER))
+        return {name: value for graph in graphs for name, value in read_weights(graph).items()}
 
     @property
     def card(self) -> str:
@@ -141,8 +156,9 @@ class Bundle:
         """Run the test vector through the networks; BundleError if other numbers come out."""
         reference = self.reference
         codes, images = self._texture_codes(reference.pixels), self._textures(reference.codes)
-        lengths = np.linalg.norm(reference.codes, axis=1) + 1e-6
-        code_error = (np.linalg.norm(codes - reference.codes, axis=1) / lengths).max()
+        stated = reference.codes.astype(float)
+        lengths = np.linalg.norm(stated, axis=1) + 1e-6
+        code_error = (np.linalg.norm(codes - stated, axis=1) / lengths).max()
         pixel_error = np.abs(images.astype(int) - reference.images.astype(int)).max()
         # "not <=": a NaN is an error too
         if not (code_error <= CODE_TOLERANCE and pixel_error <= PIXEL_TOLERANCE):
@@ -160,10 +176,10 @@ class Bundle:
 
     def checked_graph(self, member: str) -> Any:
         """The ONNX graph of a network, parsed; BundleError if it is not one a bundle may hold."""
-        return self._graph(member)
+        return self._graph(member).model
 
     def _run(self, member: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        session = self._encoder if member == ENCODER else self._decoder
+        session = self._network(member).session
         size, numbers = self.manifest.image_size, self.manifest.network_numbers
         shape = (numbers,) if member == ENCODER else (3, size, size)
         try:
@@ -172,17 +188,22 @@ class Bundle:
             raise _damaged(self.path, f"{member} cannot be run: {_reason(error)}") from error
         if found.shape != (len(values), *shape):
             raise _damaged(self.path, f"{member} gives {found.shape} for {len(values)} inputs")
+        if not np.abs(found).max(initial=0) <= LARGEST[member]:  # of NaN neither is true
+            raise _damaged(self.path, f"{member} gives numbers beyond {LARGEST[member]:g}, or none")
         return found
 
-    @cached_property
-    def _encoder(self) -> Any:
-        return self._session(ENCODER)
+    def _network(self, member: str) -> _Network:
+        return self._encoder if member == ENCODER else self._decoder
 
     @cached_property
-    def _decoder(self) -> Any:
-        return self._session(DECODER)
+    def _encoder(self) -> _Network:
+        return self._loaded(ENCODER)
 
-    def _graph(self, member: str) -> Any:
+    @cached_property
+    def _decoder(self) -> _Network:
+        return self._loaded(DECODER)
+
+    def _graph(self, member: str) -> Graph:
         from facemorph_core.bundle.graph import GraphRefused, read_graph
 
         sizes = {
@@ -196,21 +217,24 @@ class Bundle:
         except GraphRefused as error:
             raise _damaged(self.path, f"{member} is refused: {error}") from None
 
-    def _session(self, member: str) -> Any:
-        self._graph(member)
+    def _loaded(self, member: str) -> _Network:
+        graph = self._graph(member)
+        checked = graph.model.SerializeToString()  # what was checked, as it was understood
         try:
-            return cpu_session(
-                bytes(self.members[member]), threads=min(available_cores(), MAX_THREADS)
-            )
+            session = cpu_session(checked, threads=min(available_cores(), MAX_THREADS))
         except Exception as error:
             raise _damaged(self.path, f"{member} cannot be loaded: {_reason(error)}") from error
+        return _Network(session, max(1, min(CHUNK, PASS_BYTES // graph.face_bytes)))
 
-    @staticmethod
     def _chunked(
-        function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any]
+        self,
+        member: str,
+        function: Callable[[NDArray[Any]], NDArray[Any]],
+        values: NDArray[Any],
     ) -> NDArray[Any]:
         some = values if len(values) else np.zeros((1, *values.shape[1:]), values.dtype)
-        parts = [function(some[start : start + CHUNK]) for start in range(0, len(some), CHUNK)]
+        step = self._network(member).faces
+        parts = [function(some[start : start + step]) for start in range(0, len(some), step)]
         return np.concatenate(parts)[: len(values)]
 
 
@@ -229,9 +253,10 @@ def open_bundle(path: Path | str) -> Bundle:
     except NotCanonical as error:
         raise _damaged(path, str(error)) from None
     if list(members) != [MANIFEST, *MEMBERS]:
-        raise _damaged(path, f"it holds {', '.join(members) or 'nothing'}")
+        raise _damaged(path, f"it holds {', '.join(map(repr, members)) or 'nothing'}")
     manifest = _read_manifest(path, bytes(members[MANIFEST]))
     _check_members(path, manifest, members)
+    _check_card(path, bytes(members[CARD]))
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest(), members)
 
 
@@ -283,8 +308,17 @@ def _read_manifest(path: Path, text: bytes) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ascii(".".join(str(part) for part in first["loc"]))
         raise _damaged(path, f"its manifest is not valid ({where}: {first['msg']})") from None
+
+
+def _check_card(path: Path, text: bytes) -> None:
+    if len(text) > MAX_CARD:
+        raise _damaged(path, f"its card is larger than {MAX_CARD} bytes")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise _damaged(path, f"its card is not UTF-8 (byte {error.start})") from None
 
 
 def _check_members(path: Path, manifest: Manifest, members: Mapping[str, memoryview]) -> None:

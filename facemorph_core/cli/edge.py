@@ -22,6 +22,7 @@ import click
 
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.output import FULL, output_error
+from facemorph_core.printable import printable
 
 UNFORESEEN, SIGNALLED, READER_GONE = 70, 128, 141
 DEBUG = "--debug"
@@ -130,7 +131,7 @@ def _report_usage(error: click.ClickException) -> int:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(printable(text, lines=True), err=True)
 
 
 def _silence_stdout() -> None:

@@ -59,7 +59,7 @@ def _origin(ref: str, bundle: Bundle) -> dict[str, str]:
 
 def _show(bundle: Bundle, origin: dict[str, str], *, checked: bool) -> None:
     manifest = bundle.manifest.model_dump(mode="json", exclude={"config", "members"})
-    rows = {key: _text(value) for key, value in flat(manifest)}
+    rows = {printable(key): _text(value) for key, value in flat(manifest)}
     rows |= {f"members.{name}": _bytes(it.size) for name, it in bundle.manifest.members.items()}
     rows |= {"size": _bytes(_size(bundle)), "sha256": bundle.digest} | origin
     verified = "every byte verified"

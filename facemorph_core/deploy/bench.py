@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from facemorph_core.alignment.align import align_face
 from facemorph_core.alignment.landmarks import LandmarkDetector
@@ -30,9 +31,13 @@ from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.deploy.export import HALVES, session
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
+from facemorph_core.errors import BundleError
 from facemorph_core.machine import peak_memory
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.processes import available_cores, worker_pool
+
+if TYPE_CHECKING:
+    from facemorph_core.config.schema import ModelConfig
 
 __all__ = ["BATCHES", "Cost", "Engine", "Timing", "bench", "camera_picture", "engines", "timed"]
 
@@ -151,7 +156,10 @@ def engines(bundle: Bundle, *, int8: bool = True) -> list[Engine]:
             "float16 weights",
             lambda values: bundle.run_network("encoder", values),
             lambda values: bundle.run_network("decoder", values),
-            {"encoder": bytes(bundle.members[ENCODER]), "decoder": bytes(bundle.members[DECODER])},
+            {
+                "encoder": bundle.checked_graph(ENCODER).SerializeToString(),
+                "decoder": bundle.checked_graph(DECODER).SerializeToString(),
+            },
         ),
     ]
     if int8:
@@ -292,12 +300,11 @@ def _torch(bundle: Bundle) -> Engine:
     """The same weights in torch, one operator after the other."""
     import torch
 
-    from facemorph_core.config.schema import RunConfig
     from facemorph_core.federated import load_shared_weights
     from facemorph_core.models import build_model
 
-    model = build_model(RunConfig.model_validate(bundle.manifest.config).model)
     weights = {name: torch.from_numpy(value) for name, value in bundle.weights().items()}
+    model = build_model(_described(bundle, width=len(weights.get("encoder.stem.bias", ()))))
     load_shared_weights(model, weights)
     model.eval()
 
@@ -309,6 +316,21 @@ def _torch(bundle: Bundle) -> Engine:
         return network
 
     return Engine("torch", run(model.code), run(model.decode), bundle.path)
+
+
+def _described(bundle: Bundle, *, width: int) -> ModelConfig:
+    """The model section of the bundle's config, which is no larger than its weights are."""
+    from facemorph_core.config.schema import RunConfig
+
+    stated = bundle.manifest
+    try:
+        model = RunConfig.model_validate(stated.config).model
+    except ValidationError:
+        raise BundleError(f"{bundle.path} does not hold the config of its run") from None
+    found = (model.image_size, model.network_numbers, model.width)
+    if found != (stated.image_size, stated.network_numbers, width):
+        raise BundleError(f"{bundle.path} holds the config of another model")
+    return model
 
 
 def _memory_of(engine: Engine) -> float:

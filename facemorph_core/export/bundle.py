@@ -1,9 +1,9 @@
 """Writing a bundle: export, check parity against torch, describe, pack.
 
-Two promises are checked before anything is written, on the images of the test vector: the file
+Three promises are checked before anything is written. On the images of the test vector the file
 computes what torch computes with the weights as stored, and rounding the weights for shipping
-changes neither codes nor images by more than stated here. If half precision breaks the second,
-the weights are stored as float32 instead.
+changes neither codes nor images by more than stated here: if half precision breaks that, the
+weights are stored as float32 instead. And a reader takes what is written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import facemorph_core
 from facemorph_core.alignment.frame import framing
 from facemorph_core.bundle.archive import pack
 from facemorph_core.bundle.card import write_card
+from facemorph_core.bundle.graph import GraphRefused, read_graph
 from facemorph_core.bundle.manifest import (
     CARD,
     DECODER,
@@ -84,8 +85,8 @@ def write_bundle(
     guarantee is given. ``scored`` are the `Manifest.networks` that the metrics were taken with.
 
     Raises:
-        ModelError: the exported networks do not compute what torch computes, or are not those
-            that were scored.
+        ModelError: the exported networks do not compute what torch computes, are refused by
+            readers, or are not those that were scored.
         OutputError: ``out`` cannot be written.
     """
     geometry: GeometryKind = _of_model(config, "geometry") or "plain"
@@ -139,16 +140,32 @@ def _export(model: Autoencoder) -> tuple[dict[str, bytes], Reference, Precision]
             ENCODER: export_half(exact, "encoder", precision=precision),
             DECODER: export_half(exact, "decoder", precision=precision),
         }
+        rounded = _rounded(exact, precision)
         found = _run_onnx(halves, pixels, truth.codes)
-        stored = _run_torch(_rounded(exact, precision), pixels, truth.codes)
-        error = found.error(stored)
-        if error <= EXPORT_TOLERANCE and found.error(truth) <= ROUNDING_TOLERANCE:
+        error, off = found.error(_run_torch(rounded, pixels, truth.codes)), found.error(truth)
+        if not all(parameter.isfinite().all() for parameter in rounded.parameters()):
+            error = off = float("nan")  # such a weight may hide behind a cut to [-1, 1]
+        if error <= EXPORT_TOLERANCE and off <= ROUNDING_TOLERANCE:
+            _check_readable(halves, exact)
             return halves, _reference(halves, pixels), precision
-        log.warning("weights stored as %s are off by %.2g", precision, found.error(truth))
+        log.warning("weights stored as %s are off by %.2g", precision, off)
     raise ModelError(
         f"the exported networks are off by {error:.2g} from torch (allowed: {EXPORT_TOLERANCE:g})",
         hint="the weights may not be finite: try an earlier round with --round",
     )
+
+
+def _check_readable(halves: Mapping[str, bytes], model: Autoencoder) -> None:
+    """Refuse to write what every reader would refuse."""
+    sizes = {"image_size": int(model.image_size), "latent_dim": int(model.latent_dim)}
+    for member, data in halves.items():
+        try:
+            read_graph(data, half=member.removesuffix(".onnx"), **sizes)
+        except GraphRefused as error:
+            raise ModelError(
+                f"the exported {member} would be refused by whoever reads it: {error}",
+                hint=f"if the model is of a usual size, try another torch than {torch.__version__}",
+            ) from None
 
 
 def _reference(halves: Mapping[str, bytes], pixels: NDArray[np.uint8]) -> Reference:

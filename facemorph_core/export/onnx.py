@@ -3,8 +3,11 @@
 The structure comes from torch's exporter; the weights are then put in from the state dict, each
 as one initialiser under its own name. Stored as float16 they pass through a Cast to float32,
 which ONNX Runtime folds when it loads the model, so the arithmetic is float32 either way.
+GroupNorm becomes Reshape + InstanceNormalization, which is exact and does not mix the images of a
+batch.
 
-Conventions as in `facemorph_core.bundle.graph`.
+Conventions as in `facemorph_core.bundle.graph`. What a graph may hold is listed beside it, in
+`operators` and `message`: what is new here is refused by every reader until it is listed there.
 """
 
 from __future__ import annotations
@@ -23,12 +26,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from facemorph_core.bundle.graph import CODE, IMAGES
+from facemorph_core.bundle.graph import CODE, IMAGES, OPSET
 from facemorph_core.models import Autoencoder
 
-OPSET = 18
-"""Standard operators that ONNX Runtime has run since 1.14; GroupNorm becomes
-Reshape + InstanceNormalization, which is exact and does not mix the images of a batch."""
+__all__ = ["OPSET", "Half", "Precision", "cast_weights", "export_half"]
 
 Half = Literal["encoder", "decoder"]
 Precision = Literal["float16", "float32"]

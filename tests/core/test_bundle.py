@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from facemorph_core.bundle.reference import Reference, pack_reference, unpack_re
 from facemorph_core.errors import BundleError
 from facemorph_core.export import write_bundle
 from facemorph_core.models import VAE
+from tests.core.forge import contents, forged, graph_of
 
 SIZE, NUMBERS = 32, 8
 
@@ -45,29 +45,6 @@ def path(model: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(path: Path) -> Bundle:
     return verify(path)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {name: bytes(data) for name, data in unpack(path.read_bytes()).items()}
-
-
-def forged(path: Path, tmp_path: Path, **changes: bytes) -> Path:
-    """A bundle whose every size and checksum fits, as a hostile author would write it.
-
-    Members are named without their suffix; ``manifest`` replaces fields of the manifest (JSON).
-    """
-    members = contents(path)
-    fields = json.loads(changes.pop("manifest", b"{}"))
-    for name in MEMBERS:
-        members[name] = changes.pop(name.partition(".")[0], members[name])
-    manifest = json.loads(members[MANIFEST]) | fields
-    for name in MEMBERS:
-        digest = hashlib.sha256(members[name]).hexdigest()
-        manifest["members"][name] = {"sha256": digest, "size": len(members[name])}
-    members[MANIFEST] = json.dumps(manifest).encode()
-    out = tmp_path / "forged.facemorph"
-    out.write_bytes(pack(members))
-    return out
 
 
 # --- what a bundle holds ---------------------------------------------------------------------
@@ -244,7 +221,7 @@ def test_members_beyond_the_five_are_refused(path: Path, tmp_path: Path, name: s
     members = {**contents(path), name: b"x"}
     out = tmp_path / "more.facemorph"
     out.write_bytes(pack(members))
-    with pytest.raises(BundleError, match=r"it holds manifest\.json"):
+    with pytest.raises(BundleError, match=r"it holds 'manifest\.json'"):
         open_bundle(out)
 
 
@@ -285,27 +262,28 @@ def test_manifest_of_another_size_than_the_networks_is_refused(path: Path, tmp_p
         verify(forged(path, tmp_path, manifest=b'{"latent_dim": 9}'))
 
 
-def graph_of(path: Path, member: str) -> onnx.ModelProto:
-    return onnx.load_model_from_string(bytes(unpack(path.read_bytes())[member]))
-
-
 def test_weights_in_another_file_are_refused(path: Path, tmp_path: Path) -> None:
     graph = graph_of(path, ENCODER)
     tensor = graph.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
-    with pytest.raises(BundleError, match=r"encoder\.onnx is refused: its weights lie"):
+    with pytest.raises(
+        BundleError, match=r"encoder\.onnx is refused: it sets TensorProto.external_data"
+    ):
         verify(forged(path, tmp_path, encoder=graph.SerializeToString()))
 
 
 def test_operators_beyond_the_standard_are_refused(path: Path, tmp_path: Path) -> None:
     graph = graph_of(path, DECODER)
     graph.graph.node[-1].domain = "evil"
-    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: its operator"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: it sets NodeProto.domain"):
         verify(forged(path, tmp_path, decoder=graph.SerializeToString()))
+    graph.graph.node[-1].ClearField("domain")
     graph.opset_import.add(domain="evil", version=1)
-    with pytest.raises(BundleError, match="beyond standard ONNX"):
+    with pytest.raises(
+        BundleError, match=r"decoder\.onnx is refused: it sets OperatorSetIdProto.domain"
+    ):
         verify(forged(path, tmp_path, decoder=graph.SerializeToString()))
 
 
@@ -324,13 +302,13 @@ def test_what_is_no_graph_is_refused(path: Path, tmp_path: Path) -> None:
         verify(forged(path, tmp_path, encoder=b"\xff" * 99))
 
 
-def test_a_graph_that_stumbles_when_it_runs_is_refused(path: Path, tmp_path: Path) -> None:
+def test_a_graph_that_would_stumble_when_it_runs_is_refused(path: Path, tmp_path: Path) -> None:
     graph = graph_of(path, DECODER)
     for node in graph.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Conv" and attribute.name == "pads":
                 attribute.ints[0] = 2
-    with pytest.raises(BundleError, match=r"decoder\.onnx (gives|cannot be)"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: .* another pads than ours"):
         verify(forged(path, tmp_path, decoder=graph.SerializeToString()))
 
 

@@ -20,8 +20,9 @@ from facemorph_core.deploy.export import HALVES, TOLERANCE, export, session
 from facemorph_core.deploy.graphs import OPSET, operators, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
 from facemorph_core.deploy.tensorrt import SUPPORTED, problems, trtexec
-from facemorph_core.errors import NoFaceFound, OutputError
+from facemorph_core.errors import BundleError, NoFaceFound, OutputError
 from tests.core.faces import GRACE_HOPPER
+from tests.core.forge import forged
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,28 @@ def test_every_operator_is_one_that_tensorrt_documents(bundle, half, batch):
     ]
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"kind": "vae", "image_size": 128, "width": 8 * 10**6, "geometry": "mean_shape"},
+            "another",
+        ),
+        (
+            {"kind": "vae", "image_size": 32 * 10**4, "width": 48, "geometry": "mean_shape"},
+            "another",
+        ),
+        ({"kind": "transformer"}, "does not hold the config"),
+    ],
+)
+def test_a_config_that_describes_another_network_builds_none(bundle, tmp_path, model, said):
+    """Of what it describes not even the memory could be had."""
+    manifest = json.dumps({"config": {"name": "x", "model": model}}).encode()
+    hostile = open_bundle(forged(bundle.path, tmp_path, manifest=manifest))
+    with pytest.raises(BundleError, match=said):
+        engines(hostile, int8=False)
 
 
 def test_what_tensorrt_does_not_document_is_named(bundle):

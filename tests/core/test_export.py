@@ -128,6 +128,23 @@ def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_weight_that_became_infinite_does_not_hide_behind_the_cut(tmp_path: Path) -> None:
+    """Half precision ends at 65504; the pictures, cut to [-1, 1], are the same with infinity."""
+    model = model_of()
+    with torch.no_grad():
+        model.decoder.to_pixels.bias.fill_(1e6)
+    assert verify(written(model, tmp_path / "m.facemorph")).manifest.precision == "float32"
+
+
+def test_what_readers_would_refuse_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facemorph_core.bundle.walk.MAX_FACE_BYTES", 1000)
+    with pytest.raises(ModelError, match=r"encoder\.onnx would be refused .* bytes for one face"):
+        written(model_of(), tmp_path / "m.facemorph")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_exporter_is_quiet(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     written(model_of(), tmp_path / "m.facemorph")
     assert [str(warning.message) for warning in recwarn] == []
