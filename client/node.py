@@ -58,7 +58,7 @@ class Site:
                 Shard.open(data),
                 state,
                 state / run_id,
-                load_limits(file),
+                load_limits(file, needed="limits" in settings),
                 _absolute(kept, "head-dir"),
             )
         elif "partition-id" in settings:

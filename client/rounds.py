@@ -32,6 +32,7 @@ from facemorph_core.federated import (
 )
 from facemorph_core.federated.codec import compressed
 from facemorph_core.federated.refusal import Refused
+from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.privacy import PlainRelease, photos_of
 from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
@@ -139,7 +140,8 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> Scor
                 model, site.shard, config, ledger=site.ledger, limits=site.limits
             )
     else:
-        people = len({site.shard.people[row] for row in rows.tolist()})
+        scored = spread(rows, config.evaluation.max_faces)
+        people = len({site.shard.people[row] for row in scored.tolist()})
         site.limits.check_scoring(config, site.ledger, people=people)
         site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
         sums = evaluate_shard(

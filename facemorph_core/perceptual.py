@@ -6,9 +6,8 @@ Images are (B, 3, S, S) in [-1, 1]; the net is torchvision's VGG16, frozen. Ther
     | lpips     at each pixel of all five stages (to relu5_3) the squared difference of the feature
     |           vectors at length 1, weighed by LPIPS's heads for VGG16
 
-It sees one random crop, the same for both sides and, unless each image has a generator of its own,
-for the whole batch: the whole 128 px frame costs nine times as much as a 64 px crop. Faces are
-judged by LPIPS on AlexNet, which no loss reads.
+It sees one random crop, the same for both sides: the whole 128 px frame costs nine times as much
+as a 64 px crop. Faces are judged by LPIPS on AlexNet, which no loss reads.
 
 References:
     | Perceptual Losses for Real-Time Style Transfer (Johnson et al., 2016)
@@ -20,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import EllipsisType
 
 import torch
 from jaxtyping import Float
@@ -28,7 +26,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facemorph_core.lpips_heads import stage_distance
-from facemorph_core.models.draws import Draws
 from facemorph_core.vgg import STAGES, VGG16
 
 STAGES_SEEN = 3  # without heads: up to conv3_3
@@ -52,13 +49,14 @@ class VGGPerceptual(nn.Module):
         self,
         made: Float[Tensor, "b 3 s s"],
         real: Float[Tensor, "b 3 s s"],
-        draws: Draws,
+        generator: torch.Generator,
     ) -> Float[Tensor, " b"]:
-        """Per-image distance on a random square of ``draws``' choice."""
-        made, real = cropped((made, real), self.crop, draws)
+        """Per-image distance on one random square of ``generator``'s choice."""
+        top, left, side = random_square(made.shape[-1], self.crop, generator)
+        window = (..., slice(top, top + side), slice(left, left + side))
         with torch.no_grad():
-            wanted = self.features(real)
-        pairs = zip(self.features(made), wanted, strict=True)
+            wanted = self.features(real[window])
+        pairs = zip(self.features(made[window]), wanted, strict=True)
         if self.heads:
             terms = [
                 stage_distance(a, b, head, shortest=SHORTEST)
@@ -73,28 +71,9 @@ def absolute(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[
     return (a.float() - b.float()).abs().mean(dim=(1, 2, 3))
 
 
-def cropped(
-    batches: Sequence[Float[Tensor, "b c s s"]], crop: int, draws: Draws
-) -> list[Float[Tensor, "b c k k"]]:
-    """The same random squares of all ``batches``: one for every image, or each image its own."""
-    size = batches[0].shape[-1]
-    if isinstance(draws, torch.Generator):
-        window = _window(*random_square(size, crop, draws))
-        return [images[window] for images in batches]
-    windows = [_window(*random_square(size, crop, draw)) for draw in draws]
-    return [
-        torch.stack([image[window] for image, window in zip(images, windows, strict=True)])
-        for images in batches
-    ]
-
-
 def random_square(image_size: int, crop: int, generator: torch.Generator) -> tuple[int, int, int]:
     """(top, left, side) of a square inside the image, every place equally likely."""
     side = min(crop, image_size)
     high = image_size - side + 1
     top, left = torch.randint(high, (2,), generator=generator, device=generator.device).tolist()
     return top, left, side
-
-
-def _window(top: int, left: int, side: int) -> tuple[EllipsisType, slice, slice]:
-    return ..., slice(top, top + side), slice(left, left + side)

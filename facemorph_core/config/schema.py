@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from facemorph_core.latent.geometry import GeometryKind, network_numbers
 
+MOST_NOISE = 1e4
+"""Beyond it the cost of a step is lost in the rounding of the accountant."""
+
 
 class Section(BaseModel):
     """A frozen part of the config; an unknown key is a mistake, not a wish."""
@@ -41,6 +44,7 @@ def _kind(default: str) -> BeforeValidator:
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
+Noise = Annotated[Real, Field(gt=0, le=MOST_NOISE)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -341,7 +345,7 @@ class FederationConfig(Section):
     """Rounds of the whole run."""
     sites: Count = 2
     """Sites of a simulation; plain `flwr run` takes the nodes that there are instead."""
-    local_epochs: Count = 1
+    local_epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Passes over its faces that a site makes in a round."""
     strategy: StrategyConfig = FedAvgConfig()
     """The rule that merges the sites' weights."""
@@ -387,7 +391,7 @@ class FederationConfig(Section):
 class PrivateScoring(Section):
     """Sums of scores with noise: what sites under differential privacy may say of a model."""
 
-    noise_multiplier: Positive = 4.0
+    noise_multiplier: Noise = 4.0
     """Standard deviation of the noise of the sums, in units of what one photo can add to them."""
     people: Count = 20
     """A site that keeps fewer people aside does not score."""
@@ -396,16 +400,14 @@ class PrivateScoring(Section):
 class PrivacyConfig(Section):
     """DP-SGD at every site (Abadi et al., 2016), one photo being the unit that is protected."""
 
-    noise_multiplier: Positive
+    noise_multiplier: Noise
     """Standard deviation of the noise divided by max_grad_norm."""
-    max_grad_norm: Positive = 1.0
+    max_grad_norm: Annotated[Real, Field(ge=1e-6, le=1e6)] = 1.0
     """Bound on the norm of one photo's gradient."""
     delta: Annotated[Real, Field(gt=0, lt=1)] = 1e-5
     """Probability that the guarantee may fail; well below one over the number of photos."""
     max_epsilon: Positive = 8.0
     """A site stops before its epsilon, composed over all rounds, passes this."""
-    max_physical_batch: Count = 32
-    """Images whose gradients are held in memory at once; changes no result."""
     scoring: PrivateScoring | None = None
     """How sites score the merged model; absent means that they do not."""
 

@@ -209,7 +209,7 @@ def _privacy(privacy: PrivacyConfig, epsilon: float | None) -> dict[str, Any]:
         "released": "encoder and decoder weights after every round"
         + (", sums of scores with noise" if privacy.scoring else "")
         + "; counts of photos as they are",
-        **privacy.model_dump(mode="json", exclude={"max_physical_batch", "scoring"}),
+        **privacy.model_dump(mode="json", exclude={"scoring"}),
     }
     if epsilon is not None:
         statement["epsilon"] = epsilon

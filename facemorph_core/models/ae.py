@@ -8,12 +8,12 @@ References:
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core.models.base import Autoencoder, Reconstruction
 from facemorph_core.models.blocks import Decoder, Encoder
-from facemorph_core.models.draws import Draws
 
 
 class AE(Autoencoder):
@@ -30,7 +30,9 @@ class AE(Autoencoder):
     def code(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         return self.encode(images)
 
-    def forward(self, images: Float[Tensor, "b 3 s s"], draws: Draws) -> Reconstruction:
-        """Nothing is random here; ``draws`` are not touched."""
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], generator: torch.Generator
+    ) -> Reconstruction:
+        """Nothing is random here; ``generator`` is not touched."""
         z = self.encode(images)
         return Reconstruction(self.decoder(z), z, None)

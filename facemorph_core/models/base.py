@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from facemorph_core.models.blocks import Decoder, Encoder
-from facemorph_core.models.draws import Draws, normal
 
 
 class Posterior(NamedTuple):
@@ -26,9 +26,9 @@ class Posterior(NamedTuple):
         """KL(q || N(0, I)) in nats, one value per image."""
         return 0.5 * (self.mean**2 + self.log_var.exp() - 1 - self.log_var).sum(dim=1)
 
-    def sample(self, draws: Draws) -> Float[Tensor, "b d"]:
+    def sample(self, generator: torch.Generator) -> Float[Tensor, "b d"]:
         """One draw per image by reparameterisation, gradients flow through both moments."""
-        noise = normal(draws, *self.mean.shape)
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
         return self.mean + (0.5 * self.log_var).exp() * noise.to(self.mean)
 
 
@@ -62,5 +62,7 @@ class Autoencoder(nn.Module, ABC):
         return self.decoder(z).clamp(-1, 1)
 
     @abstractmethod
-    def forward(self, images: Float[Tensor, "b 3 s s"], draws: Draws) -> Reconstruction:
-        """One training pass; whatever is random in it comes from ``draws``."""
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], generator: torch.Generator
+    ) -> Reconstruction:
+        """One training pass; whatever is random in it comes from ``generator``."""

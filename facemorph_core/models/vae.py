@@ -9,12 +9,12 @@ References:
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from facemorph_core.models.base import Autoencoder, Posterior, Reconstruction
 from facemorph_core.models.blocks import Decoder, Encoder
-from facemorph_core.models.draws import Draws
 
 LOG_VAR_RANGE = (-20.0, 10.0)  # beyond it exp() overflows or the noise is below rounding
 
@@ -35,7 +35,9 @@ class VAE(Autoencoder):
     def code(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         return self.encode(images).mean
 
-    def forward(self, images: Float[Tensor, "b 3 s s"], draws: Draws) -> Reconstruction:
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], generator: torch.Generator
+    ) -> Reconstruction:
         posterior = self.encode(images)
-        z = posterior.sample(draws)
+        z = posterior.sample(generator)
         return Reconstruction(self.decoder(z), z, posterior)

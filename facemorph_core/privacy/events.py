@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from facemorph_core.config.schema import MOST_NOISE
+
+MOST_STEPS = 10**12
+"""Beyond it nobody could make them."""
+
 
 @dataclass(frozen=True, slots=True)
 class GaussianSteps:
@@ -20,7 +25,8 @@ class GaussianSteps:
     steps: int
 
     def __post_init__(self) -> None:
-        if not (self.noise_multiplier > 0 and 0 < self.sample_rate <= 1 and self.steps >= 0):
+        is_noise, is_rate = 0 < self.noise_multiplier <= MOST_NOISE, 0 < self.sample_rate <= 1
+        if not (is_noise and is_rate and 0 <= self.steps <= MOST_STEPS):
             raise ValueError(f"not a possible release: {self}")
 
 

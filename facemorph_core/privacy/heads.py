@@ -5,19 +5,23 @@ end of each chain, and which photos it is about, are kept in a folder of their o
 another disk or beside the node's key. Whoever can write both places can still forget what was
 released: this guards against accidents, restored backups and whoever can write only one of them.
 
-    | ID.json     {"format": 1, "ledger": path, "lines": ..., "chain": ...}
-    | ID.photos   digests of all photos that the ledger was ever asked about, one a line
+    | ID.json   {"format": 1, "ledger": path, "lines": ..., "chain": ..., "photos": FINGERPRINT}
+    | photos/   the sets of all photos that each ledger was ever asked about, by fingerprint
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from facemorph_core.errors import LedgerError
 from facemorph_core.privacy.ledger import Ledger
-from facemorph_core.privacy.photos import PhotoSet
+from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
 from facemorph_core.rundir import write_atomic
 
 FORMAT_VERSION = 1
@@ -32,6 +36,8 @@ class Head:
     lines: int
     """Chained lines; 0 before the first release."""
     chain: str
+    photos: str
+    """Fingerprint of the set of all photos that it was asked about."""
     format: int = FORMAT_VERSION
 
 
@@ -45,58 +51,87 @@ class Heads:
         """Is ``ledger``, read from ``path``, all that was released about ``photos``?
 
         Raises:
-            LedgerError: it ends before its head, or the photos belong to another ledger.
+            LedgerError: it ends before its head or long after it, or the photos belong to another
+                ledger.
         """
         for identity in self._known():
-            if identity != ledger.id and self._photos(identity) & photos:
-                head = self._head(identity)
-                if head.lines:
-                    raise _missing(path, head, self.folder / f"{identity}.json")
+            head = self._head(identity)
+            if identity != ledger.id and head.lines and not self._photos(head).isdisjoint(photos):
+                raise _missing(path, head, self._file(identity))
         if not ledger.id:
             return
-        if ledger.id not in self._known():
+        if not self._file(ledger.id).exists():
             raise LedgerError(
                 f"the head of {path} is not in {self.folder}",
-                hint=f"if the site moved here, bring {ledger.id}.json and {ledger.id}.photos too",
+                hint=f"if the site moved here, bring {ledger.id}.json and the folder photos too",
             )
+        self._check_end(path, ledger, self._head(ledger.id))
+
+    def is_at(self, ledger: Ledger, photos: PhotoSet) -> bool:
+        """Whether the head is this end, and ``photos`` are known to belong to the ledger."""
+        if not ledger.id or not self._file(ledger.id).exists():
+            return False
         head = self._head(ledger.id)
-        if head.lines and ledger.chains[head.lines - 1 : head.lines] != (head.chain,):
+        return head.lines == len(ledger.chains) and photos <= self._photos(head)
+
+    def keep(self, path: Path, ledger: Ledger, photos: PhotoSet) -> None:
+        """Remember that the chain of ``ledger`` got this far, and was asked about ``photos``."""
+        file = self._file(ledger.id)
+        before = self._head(ledger.id) if file.exists() else None
+        known = self._photos(before) if before else frozenset()
+        name = keep_set(self.folder / "photos", known | photos)
+        chains = ledger.chains
+        head = Head(str(path), len(chains), chains[-1] if chains else "", name)
+        write_atomic(file, json.dumps(asdict(head)).encode())
+        if before and before.photos != name:
+            (self.folder / "photos" / before.photos).unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else looks at the heads or changes them: two ledgers may want the same photos."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            yield
+
+    def _check_end(self, path: Path, ledger: Ledger, head: Head) -> None:
+        """A process that was killed leaves one release behind the head, and not more."""
+        ahead = len(ledger.chains) - head.lines
+        last = ledger.chains[head.lines - 1 : head.lines]
+        if ahead < 0 or (head.lines and last != (head.chain,)):
             raise LedgerError(
                 f"{path} lacks releases that were in it: it had {head.lines} lines or more and has "
                 f"{len(ledger.chains)}, or others",
                 hint="restore the file from the newest backup; without it, treat the budget as "
                 "spent",
             )
+        if ahead > (1 if head.lines else 2):
+            raise LedgerError(
+                f"{path} has {ahead} lines behind its head in {self.folder}",
+                hint="it was written by something else, or the head is of an older backup: restore "
+                "both together",
+            )
 
-    def covers(self, identity: str, photos: PhotoSet) -> bool:
-        """Whether it is known that ``photos`` belong to this ledger."""
-        return photos <= self._photos(identity)
-
-    def keep(self, path: Path, ledger: Ledger, photos: PhotoSet) -> None:
-        """Remember that the chain of ``ledger`` got this far, and was asked about ``photos``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        known = self._photos(ledger.id)
-        if not photos <= known:
-            text = "\n".join(sorted(known | photos))
-            write_atomic(self.folder / f"{ledger.id}.photos", text.encode())
-        chains = ledger.chains
-        head = Head(str(path), len(chains), chains[-1] if chains else "")
-        write_atomic(self.folder / f"{ledger.id}.json", json.dumps(asdict(head)).encode())
+    def _file(self, identity: str) -> Path:
+        return self.folder / f"{identity}.json"
 
     def _known(self) -> list[str]:
-        return sorted(file.stem for file in self.folder.glob("*.json"))
+        files = self.folder.glob("*.json")
+        return sorted(file.stem for file in files if not file.name.startswith("."))  # half written
 
-    def _photos(self, identity: str) -> PhotoSet:
-        file = self.folder / f"{identity}.photos"
-        if not file.exists():
-            return frozenset()
-        return frozenset(file.read_text(encoding="utf-8").split("\n"))
+    def _photos(self, head: Head) -> PhotoSet:
+        photos = kept_set(self.folder / "photos", head.photos)
+        if photos is None:
+            raise LedgerError(
+                f"{self.folder / 'photos' / head.photos} is missing",
+                hint="restore it from a backup: it says which photos a ledger is about",
+            )
+        return photos
 
     def _head(self, identity: str) -> Head:
-        file = self.folder / f"{identity}.json"
+        file = self._file(identity)
         try:
             head = Head(**json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise LedgerError(f"{file} is damaged", hint="restore it from a backup") from None
         if head.format != FORMAT_VERSION:
             raise LedgerError(

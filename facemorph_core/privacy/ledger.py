@@ -24,8 +24,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from facemorph_core.errors import BudgetExhausted, LedgerError
@@ -64,6 +64,10 @@ class Ledger:
     text: bytes = b""
     """The complete lines."""
 
+    def with_line(self, line: bytes, chain: str) -> Ledger:
+        """The same with one more line of text; its entry is not parsed."""
+        return replace(self, chains=(*self.chains, chain), text=self.text + line)
+
     def about(self, is_concerned: Callable[[str | None], bool]) -> tuple[Event, ...]:
         """The releases from sets of photos that ``is_concerned`` picks by fingerprint."""
         return tuple(entry.event for entry in self.entries if is_concerned(entry.photos))
@@ -96,23 +100,25 @@ def parse(name: str, content: bytes) -> Ledger:
     return Ledger(tuple(entries), identity, tuple(chains), text + newline)
 
 
-def first_line(identity: str, before: bytes, at: datetime) -> tuple[bytes, str]:
-    """The line that begins the chain, behind ``before``, and its chain."""
+def first_line(ledger: Ledger, at: datetime) -> tuple[bytes, str]:
+    """The line that begins the chain of a ledger that has an id, and its chain."""
     facts = {
         "kind": BEGINNING,
         "format": FORMAT_VERSION,
-        "ledger": identity,
-        "before": hashlib.sha256(before).hexdigest(),
+        "ledger": ledger.id,
+        "before": hashlib.sha256(ledger.text).hexdigest(),
         "at": at.isoformat(timespec="seconds"),
     }
     return _chained(facts, "")
 
 
-def next_line(event: Event, photos: str, at: datetime, *, chain: str) -> tuple[bytes, str]:
-    """The line of a release behind the line of ``chain``, and its chain."""
+def next_line(ledger: Ledger, event: Event, photos: str, at: datetime) -> tuple[bytes, str]:
+    """The line of a release from the set ``photos`` at the end of a chain, and its chain."""
     kind = next(name for name, of in _KINDS.items() if isinstance(event, of))
     moment = at.isoformat(timespec="seconds")
-    return _chained({"kind": kind, **asdict(event), "photos": photos, "at": moment}, chain)
+    return _chained(
+        {"kind": kind, **asdict(event), "photos": photos, "at": moment}, ledger.chains[-1]
+    )
 
 
 def charge(spent: tuple[Event, ...], event: GaussianSteps, *, delta: float, limit: float) -> float:
@@ -140,7 +146,7 @@ def _hash(facts: Mapping[str, Any], before: str) -> str:
 def _facts(name: str, number: int, line: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
         raise _damaged(name, number, "is not a record of a release")
@@ -164,6 +170,7 @@ def _check_chain(
 def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> Entry:
     try:
         at = datetime.fromisoformat(facts["at"])
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
         photos = str(facts["photos"]) if chained else None
         if not chained and "chain" in facts:
             raise ValueError("its ledger's first line is gone")
@@ -173,7 +180,7 @@ def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> E
             )
         else:
             event = _KINDS[facts["kind"]](facts["what"])  # type: ignore[call-arg]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise _damaged(name, number, "is not a record of a release") from None
     return Entry(event, photos, at)
 

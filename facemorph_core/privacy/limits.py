@@ -69,7 +69,7 @@ class SiteLimits(Section):
         self._check_day(ledger)
 
     def check_scoring(self, config: RunConfig, ledger: SiteLedger, *, people: int) -> None:
-        """Refuse scores that go past them; ``people`` are those kept aside at the site.
+        """Refuse scores that go past them; ``people`` are those whose photos are scored.
 
         Raises:
             LimitsExceeded: with the setting of this site and what was asked for.
@@ -88,7 +88,7 @@ class SiteLimits(Section):
         asked = private.scoring.people if private is not None and private.scoring else 1
         least = max(self.min_scored_people, asked)
         if people < least:
-            raise LimitsExceeded(f"{people} people are kept aside, scores are sums over {least}")
+            raise LimitsExceeded(f"scores are sums over {least} people, and these are {people}")
         self._check_day(ledger)
 
     def delta(self, asked: float) -> float:
@@ -111,13 +111,13 @@ class SiteLimits(Section):
             raise LimitsExceeded(f"max_releases_a_day: {self.max_releases_a_day} are reached")
 
 
-def load_limits(file: Path) -> SiteLimits:
-    """The limits in ``file``; the defaults, which are strict, without one.
+def load_limits(file: Path, *, needed: bool = False) -> SiteLimits:
+    """The limits in ``file``; the defaults, which are strict, without one unless it is ``needed``.
 
     Raises:
         ConfigError: with one line for each mistake: no limit is guessed.
     """
-    return load_section(file, SiteLimits) if file.exists() else SiteLimits()
+    return load_section(file, SiteLimits) if needed or file.exists() else SiteLimits()
 
 
 def _too_little(name: str, limits: SiteLimits, asked: float) -> LimitsExceeded:

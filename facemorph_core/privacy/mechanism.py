@@ -1,9 +1,10 @@
 r"""The Gaussian mechanism of DP-SGD: who is in a batch, how far one photo can move it, the noise.
 
-    p ~ rows, each with probability q;   g = (sum of clipped gradients + s C N(0, I)) / (q n)
+    p ~ rows, each with probability q;   g = (sum_p clip(g_p, C) + s C N(0, I)) / (q n)
 
 Sampling and noise come from a `Secret`, never from a run's seed: the coordinator knows the seed,
-and whoever can repeat the draw can subtract the noise.
+and whoever can repeat the draw can subtract the noise. Lengths and sums are in double precision,
+so that no rounding of single precision lets a photo move the sum by more than C.
 
 References:
     | Deep Learning with Differential Privacy (Abadi et al., 2016)
@@ -11,10 +12,11 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
 from facemorph_core.privacy.secret import Secret
@@ -28,51 +30,36 @@ def poisson_batch(
     return rows[chances[rows] < rate]
 
 
-class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' clipping and accumulation, with the noise of a `Secret`.
+class ClippedSum:
+    """The sum of photos' gradients, each at most ``bound`` long."""
 
-    A photo whose gradient is not finite counts as a gradient of 0: one photo can neither spoil
-    the sum nor be noticed by spoiling it.
-    """
+    def __init__(self, like: Sequence[Tensor], bound: float) -> None:
+        self.bound = bound
+        self.total = [torch.zeros_like(each, dtype=torch.float64) for each in like]
 
-    def __init__(
-        self,
-        optimiser: torch.optim.Optimizer,
-        *,
-        noise_multiplier: float,
-        max_grad_norm: float,
-        expected_batch_size: float,
-        secret: Secret,
-    ) -> None:
-        super().__init__(
-            optimiser,
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=max_grad_norm,
-            expected_batch_size=expected_batch_size,
-        )
-        self.secret, self.steps = secret, 0
+    def add(self, gradients: Sequence[Tensor]) -> None:
+        """Take in one photo's gradient, a tensor for each parameter.
 
-    def clip_and_accumulate(self) -> None:
-        """Add each photo's gradient, at most ``max_grad_norm`` long, to ``p.summed_grad``."""
-        broken = torch.stack([_is_broken(p.grad_sample) for p in self.params]).any(dim=0)
-        if bool(broken.any()):
-            for parameter in self.params:
-                parameter.grad_sample[broken] = 0
-        super().clip_and_accumulate()
+        One that is not finite counts as 0: a photo can neither spoil the sum nor be noticed by
+        spoiling it.
+        """
+        length = length_of(gradients)
+        if not np.isfinite(length):
+            return
+        scale = min(1.0, self.bound / length) if length else 1.0
+        for total, gradient in zip(self.total, gradients, strict=True):
+            total.add_(gradient, alpha=scale)
 
-    def add_noise(self) -> None:
-        """``p.grad`` = the sum of clipped gradients plus noise of its standard deviation."""
-        deviation = self.noise_multiplier * self.max_grad_norm
-        for number, parameter in enumerate(self.params):
-            noise = self.secret.normal(tuple(parameter.shape), "noise", self.steps, number)
-            total = parameter.summed_grad.double() + deviation * noise.to(parameter.device)
-            parameter.grad = total.to(parameter.dtype)
-        self.steps += 1
+    def noised(self, noise_multiplier: float, secret: Secret, *, step: int) -> list[Tensor]:
+        """The sum with noise of standard deviation ``noise_multiplier * bound``, float64."""
+        deviation = noise_multiplier * self.bound
+        return [
+            total + deviation * secret.normal(tuple(total.shape), "noise", step, number).to(total)
+            for number, total in enumerate(self.total)
+        ]
 
 
-def _is_broken(gradients: Tensor) -> Tensor:
-    """Which photos (n,) have a number in their gradients (n, ...) that is not finite.
-
-    The sum of squares tells it in one look; where it alone is too large, clipping gives 0 anyway.
-    """
-    return ~gradients.flatten(1).square().sum(dim=1).isfinite()
+def length_of(gradients: Sequence[Tensor]) -> float:
+    """The Euclidean length of all of a photo's gradient."""
+    lengths = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in gradients]
+    return float(torch.linalg.vector_norm(torch.stack(lengths)))

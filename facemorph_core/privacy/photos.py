@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,15 @@ class Photos(Protocol):
 
 def photos_of(shard: Photos, split: str) -> PhotoSet:
     """The photos of a split."""
-    return frozenset(_digest(shard, row) for row in shard.rows(split))
+    return distinct(shard, shard.rows(split))[1]
+
+
+def distinct(shard: Photos, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], PhotoSet]:
+    """``rows`` without those that hold a photo once more, and the photos that they hold."""
+    first: dict[str, int] = {}
+    for row in rows.tolist():
+        first.setdefault(_digest(shard, row), row)
+    return np.array(list(first.values()), dtype=np.int64), frozenset(first)
 
 
 def fingerprint(photos: Iterable[str]) -> str:
@@ -73,6 +81,6 @@ def kept_set(folder: Path, name: str) -> PhotoSet | None:
     return photos
 
 
-def _digest(shard: Photos, row: Any) -> str:
-    known = shard.source_digests[int(row)]
+def _digest(shard: Photos, row: int) -> str:
+    known = shard.source_digests[row]
     return known or hashlib.sha256(shard.images(np.array([row])).tobytes()).hexdigest()

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -51,16 +50,13 @@ class Secret:
         drawn = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         return drawn[:count].view(shape)
 
-    def generators(self, rows: Iterable[int], *address: str | int) -> list[torch.Generator]:
-        """A generator for each photo, the same whatever the other photos are.
+    def generator(self, *address: str | int) -> torch.Generator:
+        """Torch's own generator, for what is done to a photo before its gradient is bounded.
 
-        Its seed has 32 bits, as torch's on the CPU all have: enough, for what is done to a photo
-        before its gradient is bounded needs no secrecy, only independence.
+        Its seed has 32 bits, as all of torch's on the CPU: enough there, where what is drawn
+        needs no secrecy, only to have nothing to do with other photos.
         """
-        return [
-            torch.Generator().manual_seed(int(self._words(1, (*address, int(row)))[0]) % 2**32)
-            for row in rows
-        ]
+        return torch.Generator().manual_seed(int(self._words(1, address)[0]) % 2**32)
 
     def _words(self, count: int, address: tuple[str | int, ...]) -> Tensor:
         """(count,) int64 of random bits."""

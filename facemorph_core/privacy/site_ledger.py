@@ -55,7 +55,8 @@ class SiteLedger:
         Raises:
             LedgerError: the file is damaged, or not all that was released.
         """
-        return epsilon(self._checked(photos).about(self._concerns(photos)), delta)
+        with self._held():
+            return epsilon(self._checked(photos).about(self._concerns(photos)), delta)
 
     def charge(
         self, photos: PhotoSet, event: GaussianSteps, *, delta: float, limit: float
@@ -95,7 +96,7 @@ class SiteLedger:
     def _held(self) -> Iterator[None]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_name(self.path.name + ".lock")):
+            with FileLock(self.path.with_name(self.path.name + ".lock")), self.heads.held():
                 yield
         except (OSError, OutputError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -120,20 +121,20 @@ class SiteLedger:
         return concerns
 
     def _append(self, ledger: Ledger, event: Event, photos: PhotoSet) -> None:
-        """The set of photos, the line, the head: each on the disk before the next."""
-        now, lines = datetime.now(UTC), b""
+        """The head as it was, the set of photos, the line, the head: each synced before the next.
+
+        From the first of these on a missing file is noticed, and which photos were in it is known.
+        """
+        now = datetime.now(UTC)
         if not ledger.id:
             ledger = replace(ledger, id=secrets.token_hex(16))
-            line, chain = first_line(ledger.id, ledger.text, now)
-            lines, begun = line, replace(ledger, chains=(chain,))
-        else:
-            begun = ledger
-        if not self.heads.covers(ledger.id, photos):
-            self.heads.keep(self.path, ledger, photos)  # from now on a missing file is noticed
+        if not self.heads.is_at(ledger, photos):
+            self.heads.keep(self.path, ledger, photos)
         name = keep_set(self.path.parent / "photos", photos)
-        line, chain = next_line(event, name, now, chain=begun.chains[-1])
-        _write_behind(self.path, len(ledger.text), lines + line)
-        self.heads.keep(self.path, replace(begun, chains=(*begun.chains, chain)), photos)
+        longer = ledger if ledger.chains else ledger.with_line(*first_line(ledger, now))
+        longer = longer.with_line(*next_line(longer, event, name, now))
+        _write_behind(self.path, len(ledger.text), longer.text[len(ledger.text) :])
+        self.heads.keep(self.path, longer, photos)
 
 
 def _write_behind(path: Path, complete: int, lines: bytes) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import TrainingConfig
-from facemorph_core.models.draws import Draws, uniform
 from facemorph_core.training.batches import Batch
 
 NEAREST, FARTHEST = 1.0, 1.9
@@ -24,28 +23,24 @@ FOREHEAD = 0.8
 """The landmarks end at the brows: the face is that much less high than its outline makes it."""
 
 
-def augmented(batch: Batch, training: TrainingConfig, draws: Draws) -> Batch:
-    """Mirrored, in other surroundings, in other light, as far as ``training`` asks for it.
-
-    Other surroundings are another image's: they need one generator for the whole batch.
-    """
+def augmented(batch: Batch, training: TrainingConfig, generator: torch.Generator) -> Batch:
+    """Mirrored, in other surroundings, in other light, as far as ``training`` asks for it."""
     if training.mirror:
-        batch = mirrored(batch, draws)
+        batch = mirrored(batch, generator)
     if training.surroundings:
-        assert isinstance(draws, torch.Generator), "an image alone has no other surroundings"
-        batch = in_other_surroundings(batch, training.surroundings, draws)
+        batch = in_other_surroundings(batch, training.surroundings, generator)
     if training.light:
-        batch = batch._replace(images=in_other_light(batch.images, training.light, draws))
+        batch = batch._replace(images=in_other_light(batch.images, training.light, generator))
     return batch
 
 
-def mirrored(batch: Batch, draws: Draws) -> Batch:
+def mirrored(batch: Batch, generator: torch.Generator) -> Batch:
     """Each image left-right mirrored with probability one half, what belongs to it with it.
 
     The identity net sees the same face either way.
     """
     images, weights, places = batch
-    chosen = uniform(draws, len(images)) < 0.5
+    chosen = torch.rand(len(images), generator=generator) < 0.5
     flip = chosen.nonzero()[:, 0].to(images.device)
     images = _with(images, flip, images[flip].flip(3))
     if isinstance(weights, Tensor):
@@ -89,7 +84,7 @@ def in_other_surroundings(batch: Batch, share: float, generator: torch.Generator
 
 
 def in_other_light(
-    images: Float[Tensor, "b 3 s s"], most: float, draws: Draws
+    images: Float[Tensor, "b 3 s s"], most: float, generator: torch.Generator
 ) -> Float[Tensor, "b 3 s s"]:
     """Each image brighter or darker, in contrast and in all, and a little in other colours.
 
@@ -98,7 +93,7 @@ def in_other_light(
     """
 
     def drawn(channels: int, most: float) -> Tensor:
-        values = uniform(draws, len(images), channels, 1, 1)
+        values = torch.rand(len(images), channels, 1, 1, generator=generator)
         return most * (2 * values - 1).to(images.device)
 
     gain = 1 + drawn(1, most) + drawn(3, most / 3)

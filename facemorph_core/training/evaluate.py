@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.errors import ModelError
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.metrics.ssim import ssim
 from facemorph_core.models import Autoencoder
-from facemorph_core.training.batches import Faces
+from facemorph_core.training.batches import Faces, check_size
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.reconstruct import decode, encode
 
@@ -38,10 +37,7 @@ def evaluate_shard(
     ``max_faces`` takes that many, spread evenly over the split: the same ones every time. The
     codes are the deterministic ones and the arithmetic is float32. All zero for an empty split.
     """
-    if shard.size != model.image_size:
-        raise ModelError(
-            f"the shard holds faces of {shard.size} px, the model wants {model.image_size} px"
-        )
+    check_size(shard, model.image_size)
     sums = face_scores(model, shard, spread(shard.rows(split), max_faces), config)
     counted = len(sums["psnr"])
     return {"examples": float(counted)} | {name: float(s.sum()) for name, s in sums.items()}
@@ -49,7 +45,12 @@ def evaluate_shard(
 
 @torch.no_grad()
 def face_scores(
-    model: Autoencoder, shard: Faces, rows: NDArray[np.int64], config: RunConfig
+    model: Autoencoder,
+    shard: Faces,
+    rows: NDArray[np.int64],
+    config: RunConfig,
+    *,
+    at_once: int = BATCH,
 ) -> dict[str, NDArray[np.float64]]:
     """{"squared_error", "l1", "psnr", "ssim"}, each (n,): one number for each of these rows."""
     device = choose_compute(config.training).device
@@ -58,8 +59,8 @@ def face_scores(
     was_training = model.training
     model.to(device).eval()
     with cpu_threads(config.training.threads):
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
+        for start in range(0, len(rows), at_once):
+            batch = rows[start : start + at_once]
             pixels = shard.images(batch)
             codes = encode(model, geometry, pixels, shard.landmarks(batch))
             shown = decode(model, geometry, codes)

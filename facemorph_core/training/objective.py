@@ -16,7 +16,6 @@ from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGAN
 from facemorph_core.identity_loss import IdentityDistance
 from facemorph_core.lpips_heads import load_heads
 from facemorph_core.models import Reconstruction
-from facemorph_core.models.draws import Draws
 from facemorph_core.perceptual import VGGPerceptual
 from facemorph_core.training.batches import Batch
 from facemorph_core.training.schedule import adversarial_weight, kl_weight
@@ -74,7 +73,7 @@ def reconstruction_terms(
     config: RunConfig,
     *,
     nets: FeatureNets,
-    crops: Draws,
+    crops: torch.Generator,
 ) -> Terms:
     """Every term that needs no discriminator, one number per image."""
     names = term_names(config)

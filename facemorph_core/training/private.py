@@ -6,9 +6,11 @@ ledger. A person with several photos is not covered as a unit. The number of tra
 taken as public (it is the site's weight in the mean and decides the sampling rate).
 
 What one photo can do to the sum of a step is bounded by clipping, so nothing else may lead from
-one photo to another: what is drawn for a photo (its mirroring, light, posterior noise, crop)
-belongs to the photo and not to its place in the batch, and a gradient that is not finite counts
-as 0. The round is charged before its first step and stays charged whatever happens.
+one photo to another. Each photo therefore goes through the networks alone: what is drawn for it
+(mirroring, light, posterior noise, crop) belongs to it and not to its place in a batch, and so
+does the rounding, which depends on the size of a batch and which crafted weights can enlarge to
+anything. On a CPU that costs little more than Opacus' gradients of whole batches. The round is
+charged before its first step and stays charged whatever happens.
 
 What is not covered never leaves: losses are computed on the photos without noise and are for the
 site's own screen only. How long a round takes tells roughly how many photos were drawn, and is
@@ -16,7 +18,6 @@ not covered.
 
 References:
     | Deep Learning with Differential Privacy (Abadi et al., 2016)
-    | Opacus: User-Friendly Differential Privacy Library in PyTorch (Yousefpour et al., 2021)
 """
 
 from __future__ import annotations
@@ -27,15 +28,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
+from torch import Tensor
 
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.models import Autoencoder, Reconstruction
-from facemorph_core.models.convolution import Conv2d
-from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, photos_of
-from facemorph_core.privacy.mechanism import NoisyOptimizer, poisson_batch
-from facemorph_core.privacy.photos import Photos
+from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits
+from facemorph_core.privacy.mechanism import ClippedSum, poisson_batch
+from facemorph_core.privacy.photos import Photos, distinct
 from facemorph_core.privacy.secret import Secret
 from facemorph_core.training.augment import augmented
 from facemorph_core.training.batches import Faces, load_batch, train_rows
@@ -49,7 +49,6 @@ from facemorph_core.training.objective import (
     weights_at,
 )
 from facemorph_core.training.optimiser import adam, set_rate
-from facemorph_core.training.photo_gradients import of_each_photo
 from facemorph_core.training.schedule import learning_rate, share_at
 from facemorph_core.training.trainer import (
     Moment,
@@ -57,8 +56,6 @@ from facemorph_core.training.trainer import (
     add_proximal_gradient,
     check_finite_weights,
 )
-
-GradSampleModule.GRAD_SAMPLERS[Conv2d] = of_each_photo
 
 
 class PrivateFaces(Faces, Photos, Protocol):
@@ -100,29 +97,17 @@ def train_privately(
     """
     privacy = private_config(config)
     limits.check_training(config, ledger)
-    rows = train_rows(shard, model.image_size)
+    rows, photos = distinct(shard, train_rows(shard, model.image_size))
     event = planned_release(config, privacy, examples=len(rows), epochs=epochs)
-    delta = limits.delta(privacy.delta)
+    delta, limit = limits.delta(privacy.delta), limits.epsilon(privacy.max_epsilon)
     trained, secret = copy.deepcopy(model), secret or Secret()
     with cpu_threads(config.training.threads):
-        trainer = PrivateTrainer(
-            trained,
-            config,
-            expected_batch=event.sample_rate * len(rows),
-            secret=secret,
-            proximal_mu=proximal_mu,
-        )
-        epsilon = ledger.charge(
-            photos_of(shard, "train"),
-            event,
-            delta=delta,
-            limit=limits.epsilon(privacy.max_epsilon),
-        )
+        trainer = PrivateTrainer(trained, config, secret=secret, proximal_mu=proximal_mu)
+        epsilon = ledger.charge(photos, event, delta=delta, limit=limit)
         for done in range(event.steps):
             at = Moment(share_at(progress, done, event.steps), 0, done)
-            terms = trainer.step(
-                shard, poisson_batch(rows, event.sample_rate, secret, step=done), at
-            )
+            batch = poisson_batch(rows, event.sample_rate, secret, step=done)
+            terms = trainer.step(shard, batch, at, expected=event.sample_rate * len(rows))
             if on_step is not None:
                 on_step(done + 1, event.steps, terms)
         weights = trainer.finish()
@@ -150,106 +135,72 @@ def planned_release(
 
 
 class PrivateTrainer:
-    """The steps of one private round on a copy of the model."""
+    """The steps of one private round; changes the model in place."""
 
     def __init__(
-        self,
-        model: Autoencoder,
-        config: RunConfig,
-        *,
-        expected_batch: float,
-        secret: Secret,
-        proximal_mu: float,
+        self, model: Autoencoder, config: RunConfig, *, secret: Secret, proximal_mu: float = 0.0
     ) -> None:
-        privacy = private_config(config)
         self.device = choose_compute(config.training).device
         self.model = model.to(self.device).train()
-        self.config, self.privacy, self.secret = config, privacy, secret
+        self.parameters = list(model.parameters())
+        self.config, self.privacy, self.secret = config, private_config(config), secret
         self.nets = load_feature_nets(config, self.device)
+        self.optimiser = adam(self.parameters, config.training)
         self.ema = Ema(model, config.training.ema_decay) if config.training.ema_decay else None
         self.proximal_mu = proximal_mu
-        self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
-        self.wrapped = GradSampleModule(model, loss_reduction="sum")
-        self.optimiser = NoisyOptimizer(
-            adam(model.parameters(), config.training),
-            noise_multiplier=privacy.noise_multiplier,
-            max_grad_norm=privacy.max_grad_norm,
-            expected_batch_size=expected_batch,
-            secret=secret,
-        )
+        self.anchor = [p.detach().clone() for p in self.parameters] if proximal_mu else []
 
-    def step(self, faces: Faces, batch: NDArray[np.int64], at: Moment) -> dict[str, float]:
-        """One noised step. An empty batch is a step like any other: only noise."""
-        tally = Tally()
-        parts = _physical(batch, self.privacy.max_physical_batch)
-        for number, part in enumerate(parts):
-            if len(part):
-                tally.add(self.per_photo_gradients(faces, part, at), len(part))
-            else:
-                _no_gradients(self.model)
-            is_last = number == len(parts) - 1
-            self.optimiser.signal_skip_step(do_skip=not is_last)
-            released = self.optimiser.pre_step()
-            if released:
-                self._update(at)
-            self.optimiser.zero_grad(set_to_none=True)
-        return tally.means() if tally.images else {}
-
-    def finish(self) -> dict[str, torch.Tensor]:
-        """The weights that the round releases."""
-        model = self.wrapped.to_standard_module()
-        if self.ema is not None:
-            self.ema.copy_to(model)
-        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        check_finite_weights(weights, after="the private round")
-        return weights
-
-    def per_photo_gradients(
-        self, faces: Faces, rows: NDArray[np.int64], at: Moment
+    def step(
+        self, faces: Faces, batch: NDArray[np.int64], at: Moment, *, expected: float
     ) -> dict[str, float]:
-        """Leaves one gradient per photo in ``grad_sample`` of each parameter.
+        """One noised step on the photos of ``batch``, of which ``expected`` are expected.
+
+        An empty batch is a step like any other: only noise.
 
         Returns:
             The means of the terms, without noise.
         """
-        batch = load_batch(faces, rows, self.config, self.device)
-        batch = augmented(batch, self.config.training, self._drawn("change", rows, at))
-        images = batch.images
-        images.requires_grad_()  # else Opacus' backward hook on the first layer complains
-        made: Reconstruction = self.wrapped(images, self._drawn("posterior", rows, at))
-        terms = reconstruction_terms(
-            made,
-            batch,
-            self.config,
-            nets=self.nets,
-            crops=self._drawn("crop", rows, at),
-        )
+        total, tally = ClippedSum(self.parameters, self.privacy.max_grad_norm), Tally()
+        for row in batch.tolist():
+            gradients, terms = self.gradients_of(faces, row, at)
+            total.add(gradients)
+            tally.add(terms, 1)
+        self._update(total, at, expected)
+        return tally.means() if tally.images else {}
+
+    def gradients_of(
+        self, faces: Faces, row: int, at: Moment
+    ) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+        """The gradient of one photo's loss, a tensor for each parameter, and its terms."""
+
+        def drawn(what: str) -> torch.Generator:
+            return self.secret.generator(what, at.step, row)
+
+        batch = load_batch(faces, np.array([row]), self.config, self.device)
+        batch = augmented(batch, self.config.training, drawn("change"))
+        made: Reconstruction = self.model(batch.images, drawn("posterior"))
+        terms = reconstruction_terms(made, batch, self.config, nets=self.nets, crops=drawn("crop"))
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
-        losses = total(terms, weights)
-        torch.autograd.backward(losses.sum())
-        values = {name: float(term.detach().mean()) for name, term in terms.items()}
-        return values | {"loss": float(losses.detach().mean())}
+        loss = total(terms, weights).sum()
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        return torch.autograd.grad(loss, self.parameters), values | {"loss": float(loss.detach())}
 
-    def _drawn(self, what: str, rows: NDArray[np.int64], at: Moment) -> list[torch.Generator]:
-        return self.secret.generators(rows.tolist(), what, at.step)
+    def finish(self) -> dict[str, Tensor]:
+        """The weights that the round releases."""
+        if self.ema is not None:
+            self.ema.copy_to(self.model)
+        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        check_finite_weights(weights, after="the private round")
+        return weights
 
-    def _update(self, at: Moment) -> None:
-        """Step with the noised gradient; what happens here reads no photo."""
+    def _update(self, summed: ClippedSum, at: Moment, expected: float) -> None:
+        """Step with the noised gradient; what happens after the noise reads no photo."""
+        noised = summed.noised(self.privacy.noise_multiplier, self.secret, step=at.step)
+        for parameter, gradient in zip(self.parameters, noised, strict=True):
+            parameter.grad = (gradient / expected).to(parameter)
         if self.proximal_mu:
             add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
-        inner = self.optimiser.original_optimizer
-        set_rate(inner, learning_rate(self.config.training, at.share))
-        inner.step()
+        set_rate(self.optimiser, learning_rate(self.config.training, at.share))
+        self.optimiser.step()
         if self.ema is not None:
             self.ema.update(self.model)
-
-
-def _physical(batch: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """A batch in pieces that fit in memory; an empty batch is one empty piece."""
-    return [batch[start : start + size] for start in range(0, max(len(batch), 1), size)]
-
-
-def _no_gradients(model: Autoencoder) -> None:
-    """Zero photos' worth of per-photo gradients."""
-    for parameter in model.parameters():
-        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))  # type: ignore[attr-defined]

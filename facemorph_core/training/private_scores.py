@@ -18,9 +18,11 @@ import numpy as np
 from facemorph_core.config.schema import PrivateScoring, RunConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.models import Autoencoder
-from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, photos_of
+from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits
 from facemorph_core.privacy.mechanism import poisson_batch
+from facemorph_core.privacy.photos import distinct
 from facemorph_core.privacy.secret import Secret
+from facemorph_core.training.batches import check_size
 from facemorph_core.training.evaluate import face_scores
 from facemorph_core.training.private import PrivateFaces, private_config
 
@@ -37,7 +39,7 @@ def score_privately(
     limits: SiteLimits,
     secret: Secret | None = None,
 ) -> dict[str, float]:
-    """{"examples", "psnr", "ssim"}: the number of the "val" photos, and noised sums over them.
+    """{"examples", "psnr", "ssim"}: how many "val" photos there are, and noised sums over them.
 
     With more photos than ``evaluation.max_faces`` so many are drawn on average, each by itself.
 
@@ -45,18 +47,21 @@ def score_privately(
         LimitsExceeded, BudgetExhausted: before a photo was read; nothing is charged.
         LedgerError: the charge could not be written.
     """
-    rows, people = shard.rows("val"), {shard.people[row] for row in shard.rows("val").tolist()}
-    limits.check_scoring(config, ledger, people=len(people))
-    privacy, scoring = private_config(config), _scoring(config)
+    rows, photos = distinct(shard, shard.rows("val"))
     rate = min(1.0, config.evaluation.max_faces / len(rows))
+    people = len({shard.people[row] for row in rows.tolist()})
+    limits.check_scoring(config, ledger, people=min(people, int(rate * len(rows))))
+    check_size(shard, model.image_size)
+    privacy, scoring = private_config(config), _scoring(config)
     ledger.charge(
-        photos_of(shard, "val"),
+        photos,
         GaussianSteps(scoring.noise_multiplier, rate, 1),
         delta=limits.delta(privacy.delta),
         limit=limits.epsilon(privacy.max_epsilon),
     )
     secret = secret or Secret()
-    scores = face_scores(model, shard, poisson_batch(rows, rate, secret, step=0), config)
+    drawn = poisson_batch(rows, rate, secret, step=0)
+    scores = face_scores(model, shard, drawn, config, at_once=1)  # see `training.private`
     noise = secret.normal((len(RANGES),), "noise").numpy()
     noise *= scoring.noise_multiplier * math.sqrt(len(RANGES))
     told = {"examples": float(len(rows))}

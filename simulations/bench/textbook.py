@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig, VAEConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
 from facemorph_core.models import Posterior, Reconstruction, count_parameters
-from facemorph_core.models.draws import Draws
 from facemorph_core.models.vae import LOG_VAR_RANGE
 from facemorph_core.training.augment import augmented
 from facemorph_core.training.batches import Faces, load_batch, to_images
@@ -94,9 +93,11 @@ class TextbookVAE(nn.Module):
     def decode(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
         return self.decoder(self.from_code(z).unflatten(1, self.grid))
 
-    def forward(self, images: Float[Tensor, "b 3 s s"], draws: Draws) -> Reconstruction:
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], generator: torch.Generator
+    ) -> Reconstruction:
         posterior = self.encode(images)
-        z = posterior.sample(draws)
+        z = posterior.sample(generator)
         return Reconstruction(self.decode(z), z, posterior)
 
 

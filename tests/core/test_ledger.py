@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -209,6 +210,10 @@ ATTACKS = {
     "an unknown kind": lambda path, lines: path.write_bytes(
         b"".join(lines) + b'{"kind": "laplace"}\n'
     ),
+    "endless steps": lambda path, lines: path.write_bytes(
+        b"".join(lines).replace(b'"steps": 3', b'"steps": 1e999')
+    ),
+    "nested": lambda path, lines: path.write_bytes(b"".join(lines) + b"[" * 10**5 + b"\n"),
     "binary": lambda path, lines: path.write_bytes(b"\xff\xfe" * 20 + b"\n" + b"".join(lines)),
 }
 
@@ -250,7 +255,9 @@ def test_a_site_that_moves_with_all_its_files_goes_on(ledger, tmp_path):
     assert len(events(moved)) == 4
 
 
-@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"format": 7}', b'{"format": 1, "x": 2}'])
+@pytest.mark.parametrize(
+    "damage", [b"{", b"[]", b'{"format": 7}', b'{"format": 1, "x": 2}', b"\xff", b"[" * 10**5]
+)
 def test_a_damaged_head_is_a_sentence(ledger, damage):
     three(ledger)
     next(ledger.heads.folder.glob("*.json")).write_bytes(damage)
@@ -258,20 +265,32 @@ def test_a_damaged_head_is_a_sentence(ledger, damage):
         charged(ledger)
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"\xff\xfe", b"other"])
+def test_a_heads_photos_cannot_be_taken_away_from_it(ledger, damage):
+    """Else a deleted ledger would be a new budget."""
+    three(ledger)
+    ledger.path.unlink()
+    kept = next((ledger.heads.folder / "photos").iterdir())
+    kept.unlink() if damage is None else kept.write_bytes(damage)
+    with pytest.raises(LedgerError):
+        charged(ledger)
+
+
 def test_a_ledger_of_the_first_format_counts_for_all_photos_and_is_chained_from_now_on(ledger):
     first = {"kind": "gaussian_steps", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
-    old = json.dumps({**first, "at": datetime.now(UTC).isoformat()}).encode() + b"\n"
+    old = json.dumps({**first, "at": datetime.now().isoformat()}).encode() + b"\n"
     ledger.path.parent.mkdir()
     ledger.path.write_bytes(old)
     assert charged(ledger) == epsilon([EVENT] * 2, DELTA)
     assert events(ledger) == [EVENT, EVENT]
+    assert ledger.releases_within(timedelta(days=2)) == 2
     ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"steps": 10', b'"steps": 1', 1))
     with pytest.raises(LedgerError, match="one was changed"):
         charged(ledger)
 
 
 def test_a_later_format_is_not_guessed_at(ledger):
-    line, _ = lines_of.first_line("abc", b"", datetime.now(UTC))
+    line, _ = lines_of.first_line(lines_of.Ledger(id="abc"), datetime.now(UTC))
     facts = json.loads(line) | {"format": 3}
     del facts["chain"]
     ledger.path.parent.mkdir()
@@ -298,21 +317,62 @@ def _die_after(ledger: SiteLedger, number: int) -> None:
     charged(ledger)
 
 
-@pytest.mark.parametrize("number", range(1, 8))
-def test_a_process_killed_at_any_moment_stops_nobody_and_forgets_nothing(ledger, number):
+def _killed_at(ledger: SiteLedger, number: int) -> bool:
+    """Whether a process that charges got as far as its ``number``-th sync, and was killed there."""
+    child = multiprocessing.get_context("fork").Process(target=_die_after, args=(ledger, number))
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_process_killed_at_any_moment_stops_nobody_and_forgets_nothing(tmp_path, earlier):
+    for number in itertools.count(1):
+        folder = tmp_path / str(number)
+        ledger = SiteLedger(folder / "state" / "privacy.jsonl", Heads(folder / "heads"))
+        for _ in range(earlier):
+            charged(ledger)
+        was_killed = _killed_at(ledger, number)
+        written = events(ledger)
+        assert written in ([EVENT] * earlier, [EVENT] * (earlier + 1))
+        assert charged(ledger) == epsilon([EVENT] * (len(written) + 1), DELTA)
+        if not was_killed:
+            break
+    assert number > 2
+
+
+def test_two_ledgers_that_start_together_do_not_both_get_the_photos(tmp_path):
+    ledgers = [
+        SiteLedger(tmp_path / name / "privacy.jsonl", Heads(tmp_path / "heads")) for name in "ab"
+    ]
+
+    def begins(ledger: SiteLedger) -> bool:
+        try:
+            charged(ledger)
+        except LedgerError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(begins, ledgers)) == [False, True]
+
+
+def test_a_head_that_cannot_be_written_stops_before_the_line(ledger, monkeypatch):
     charged(ledger)
-    child = multiprocessing.get_context("fork").Process(target=_die_after, args=(ledger, number))
-    child.start()
-    child.join()
-    written = events(ledger)
-    assert written in ([EVENT], [EVENT] * 2)
-    assert charged(ledger) == epsilon([EVENT] * (len(written) + 1), DELTA)
+    before = ledger.path.read_bytes()
+    monkeypatch.setattr(Heads, "keep", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(LedgerError, match="nothing is released"):
+        charged(ledger, photos=PHOTOS | {"new"})
+    assert ledger.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("number", range(1, 10))
-def test_a_process_killed_at_its_first_release_stops_nobody(ledger, number):
-    child = multiprocessing.get_context("fork").Process(target=_die_after, args=(ledger, number))
-    child.start()
-    child.join()
-    written = events(ledger)
-    assert charged(ledger) == epsilon([EVENT] * (len(written) + 1), DELTA)
+def test_lines_behind_the_head_are_not_taken_from_anybody(ledger):
+    charged(ledger)
+    ahead = ledger.read()
+    for _ in range(3):
+        line = lines_of.next_line(ahead, EVENT, fingerprint(PHOTOS), datetime.now(UTC))
+        ahead = ahead.with_line(*line)
+    ledger.path.write_bytes(ahead.text)
+    with pytest.raises(LedgerError, match="3 lines behind its head"):
+        charged(ledger)

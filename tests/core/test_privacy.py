@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
 from scipy import optimize, stats
 
+from facemorph_core.config.schema import PrivacyConfig
 from facemorph_core.errors import BudgetExhausted
 from facemorph_core.privacy import GaussianSteps, PlainRelease, epsilon
 from facemorph_core.privacy.ledger import charge
@@ -69,6 +70,26 @@ def test_the_exact_cost_of_full_batches_is_never_undercut(noise, count):
     exact = gaussian_epsilon(noise / math.sqrt(count), DELTA)
     bound = epsilon([GaussianSteps(noise, 1.0, count)], DELTA)
     assert exact <= bound <= 1.35 * exact + 0.05
+
+
+@settings(max_examples=20)
+@given(
+    noise=st.floats(0.3, 1e4),
+    rate=st.floats(1e-6, 1),
+    count=st.integers(0, 10**12),
+    spent=st.sampled_from([(0.5, 0.5, 40), (4.0, 1.0, 1), (1.0, 0.01, 100)]),
+)
+def test_no_release_gives_budget_back_however_large_its_noise(noise, rate, count, spent):
+    before, event = [GaussianSteps(*spent)], GaussianSteps(noise, rate, count)
+    assert epsilon([*before, event], DELTA) >= epsilon(before, DELTA)
+    assert epsilon([event], DELTA) >= 0
+
+
+def test_noise_that_the_accountant_cannot_tell_from_nothing_is_refused():
+    with pytest.raises(ValueError, match="not a possible release"):
+        GaussianSteps(1e8, 0.5, 1)
+    with pytest.raises(ValueError, match="noise_multiplier"):
+        PrivacyConfig(noise_multiplier=1e8)
 
 
 def test_published_values():
@@ -183,11 +204,12 @@ def test_normal_numbers_have_the_shape_that_was_asked_for(shape):
     assert Secret(bytes(32)).normal(shape, "a").shape == torch.Size(shape)
 
 
-def test_a_photos_generator_does_not_depend_on_the_other_photos():
+def test_every_photo_and_step_has_a_generator_of_its_own():
     secret = Secret(bytes(32))
-    many = [torch.rand(3, generator=g) for g in secret.generators([4, 7, 9], "light", 0)]
-    alone = torch.rand(3, generator=secret.generators([7], "light", 0)[0])
-    assert torch.equal(many[1], alone)
-    assert not torch.equal(many[0], many[1])
-    later = torch.rand(3, generator=secret.generators([7], "light", 1)[0])
-    assert not torch.equal(later, alone)
+    drawn = {
+        address: torch.rand(3, generator=secret.generator(*address))
+        for address in [("light", 0, 7), ("light", 0, 9), ("light", 1, 7), ("crop", 0, 7)]
+    }
+    assert len({tuple(each.tolist()) for each in drawn.values()}) == len(drawn)
+    again = torch.rand(3, generator=Secret(bytes(32)).generator("light", 0, 9))
+    assert torch.equal(drawn["light", 0, 9], again)

@@ -217,6 +217,21 @@ def test_a_round_without_noise_is_written_down_and_leaves_no_epsilon(coordinator
     assert refusal(site.ask("train", privacy=DP)) == Refusal.BUDGET_EXHAUSTED
 
 
+@pytest.mark.usefixtures("unread")
+def test_plain_scores_are_of_as_many_people_as_the_site_says(coordinator):
+    """`evaluation.max_faces` is the coordinator's: one face's score would be a photo's own."""
+    site = coordinator("privacy: optional\nscoring: plain\nmin_scored_people: 2\n")
+    reply = site.ask("evaluate", evaluation={"faces": "none", "max_faces": 1})
+    assert refusal(reply) == Refusal.LIMITS_EXCEEDED
+
+
+@pytest.mark.usefixtures("unread")
+def test_limits_that_are_named_and_missing_are_not_the_defaults(coordinator, tmp_path):
+    site = coordinator()
+    site.settings["limits"] = str(tmp_path / "sight.yaml")
+    assert refusal(site.ask("train", privacy=DP)) == Refusal.CONFIG_DIFFERS
+
+
 def test_asking_again_is_paid_again(coordinator):
     site = coordinator()
     spent = [

@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -22,7 +24,7 @@ from torch import Tensor
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.models import Autoencoder
 from facemorph_core.privacy import GaussianSteps, Heads, SiteLedger, SiteLimits, epsilon
-from facemorph_core.privacy.mechanism import NoisyOptimizer
+from facemorph_core.privacy.mechanism import ClippedSum
 from facemorph_core.training.private import private_config, train_privately
 from simulations.bench.audit.one_photo import awake_model, clipped_sum, private_run
 from simulations.bench.audit.photos import Photos, extremes
@@ -110,16 +112,14 @@ def _round(config: RunConfig, model: Autoencoder, shard: Photos, towards: Tensor
         train_privately(trained, shard, config, epochs=1, ledger=ledger, limits=limits)
     pairs = zip(model.parameters(), trained.parameters(), strict=True)
     step = torch.cat([(before - after).detach().flatten() for before, after in pairs])
-    return float(step @ towards / (step.norm() * towards.norm()))
+    return float(step.double() @ towards / (step.norm() * towards.norm()))
 
 
-def _noise_of(share: float) -> mock._patch:  # type: ignore[type-arg]
+def _noise_of(share: float) -> AbstractContextManager[object]:
     """Private training whose noise is ``share`` of what it says."""
-    real = NoisyOptimizer.add_noise
+    real = ClippedSum.noised
 
-    def add_noise(optimiser: NoisyOptimizer) -> None:
-        said, optimiser.noise_multiplier = optimiser.noise_multiplier, NOISE * share
-        real(optimiser)
-        optimiser.noise_multiplier = said
+    def noised(summed: ClippedSum, noise_multiplier: float, *args: Any, **kwargs: Any) -> Any:
+        return real(summed, share * noise_multiplier, *args, **kwargs)
 
-    return mock.patch.object(NoisyOptimizer, "add_noise", add_noise)
+    return mock.patch.object(ClippedSum, "noised", noised)

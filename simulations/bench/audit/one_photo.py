@@ -1,21 +1,26 @@
 """What one photo can do to a step of private training: the law that epsilon rests on.
 
 With every draw known to the attacker, taking one photo away may move the sum of clipped gradients
-by at most the bound. And clipping bounds the right thing only if per-photo gradients are right.
+by at most the bound. And clipping bounds the right thing only if the photos' gradients are right.
 """
 
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.losses import l1
+from facemorph_core.models import Autoencoder, Posterior, build_model
 from facemorph_core.models.blocks import ResidualBlock
+from facemorph_core.privacy.mechanism import ClippedSum
 from facemorph_core.privacy.secret import Secret
+from facemorph_core.training.batches import load_batch
 from facemorph_core.training.private import PrivateTrainer, private_config
 from facemorph_core.training.trainer import Moment
 from simulations.bench.audit.photos import Photos, extremes
@@ -44,7 +49,7 @@ def private_run(
                 "learning_rate": 1e-3,
                 "threads": 1,
             },
-            "privacy": {"noise_multiplier": 1.0, "max_physical_batch": 8, **privacy},
+            "privacy": {"noise_multiplier": 1.0, **privacy},
         }
     )
 
@@ -59,14 +64,10 @@ def awake_model(config: RunConfig) -> Autoencoder:
 
 
 def clipped_sum(config: RunConfig, model: Autoencoder, photos: Photos, key: bytes) -> Tensor:
-    """The sum of clipped gradients of all ``photos``, flat, as one step of training has it."""
-    trainer = _trainer(config, model, key)
-    for part in np.array_split(photos.rows("train"), -(-len(photos.rows("train")) // 8)):
-        trainer.per_photo_gradients(photos, part, START)
-        trainer.optimiser.clip_and_accumulate()
-        for parameter in trainer.model.parameters():
-            parameter.grad_sample = None  # type: ignore[attr-defined]
-    return torch.cat([p.summed_grad.flatten() for p in trainer.model.parameters()])  # type: ignore[attr-defined]
+    """The sum of clipped gradients of all ``photos``, flat, as a step of training makes it."""
+    trainer = _Stopped(copy.deepcopy(model), config, secret=Secret(key))
+    trainer.step(photos, photos.rows("train"), START, expected=1.0)
+    return torch.cat([each.flatten() for each in trainer.summed])
 
 
 def influence(kind: str, geometry: str, *, size: int, count: int, tries: int) -> float:
@@ -86,27 +87,38 @@ def influence(kind: str, geometry: str, *, size: int, count: int, tries: int) ->
 
 
 def gradient_error(kind: str, *, size: int) -> float:
-    """The largest relative error of a layer's per-photo gradient against single photos."""
-    config = private_run(kind, "plain", size)
-    model, photos, key = awake_model(config), extremes(3, size, seed=0), bytes(32)
-    together = _trainer(config, model.to(memory_format=torch.channels_last), key)
-    together.per_photo_gradients(photos, photos.rows("train"), START)
-    found = {n: p.grad_sample for n, p in together.model.named_parameters()}  # type: ignore[attr-defined]
-    worst = 0.0
-    for row in photos.rows("train"):
-        alone = _trainer(config, awake_model(config), key)
-        plain = alone.wrapped = alone.wrapped.to_standard_module().train()
-        alone.per_photo_gradients(photos, np.array([row]), START)
-        single = {name: p.grad for name, p in plain.named_parameters()}
-        rounding = 1e-5 * max(float(gradient.norm()) for gradient in single.values())
-        for name, gradient in single.items():
-            if float(gradient.norm()) > rounding:
-                error = (found[name][row] - gradient).norm() / gradient.norm()
-                worst = max(worst, float(error))
-    return worst
+    """The largest relative error in a layer of the photos' gradients, added up.
 
-
-def _trainer(config: RunConfig, model: Autoencoder, key: bytes) -> PrivateTrainer:
-    return PrivateTrainer(
-        copy.deepcopy(model), config, expected_batch=1.0, secret=Secret(key), proximal_mu=0.0
+    The other way to their sum is the gradient of the whole batch at once, as ordinary training
+    has it.
+    """
+    config = private_run(kind, "plain", size, drawn=False)
+    photos, model = extremes(3, size, seed=0), awake_model(config)
+    config = config.model_copy(update={"loss": config.loss.model_copy(update={"kl": 0.0})})
+    images = load_batch(photos, photos.rows("train"), config, torch.device("cpu")).images
+    trainer = PrivateTrainer(awake_model(config), config, secret=Secret(bytes(32)))
+    with _without_noise():
+        made = model.train()(images, torch.Generator()).images
+        loss = config.loss.l1 * l1(made, images).sum()
+        whole = torch.autograd.grad(loss, list(model.parameters()))
+        parts = [trainer.gradients_of(photos, row, START)[0] for row in range(3)]
+    rounding = 1e-5 * max(float(gradient.norm()) for gradient in whole)
+    return max(
+        float((sum(each) - gradient).norm() / gradient.norm())
+        for gradient, *each in zip(whole, *parts, strict=True)
+        if float(gradient.norm()) > rounding
     )
+
+
+class _Stopped(PrivateTrainer):
+    """Training that shows its sum before the noise."""
+
+    summed: list[Tensor]
+
+    def _update(self, summed: ClippedSum, at: Moment, expected: float) -> None:
+        self.summed = summed.total
+
+
+def _without_noise() -> AbstractContextManager[object]:
+    """Posteriors at their mean: so that a batch and its photos see the same."""
+    return mock.patch.object(Posterior, "sample", lambda posterior, _: posterior.mean)

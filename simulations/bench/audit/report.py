@@ -32,7 +32,11 @@ def to_markdown(audit: Audit) -> str:
     ]
     asked = audit.asked
     law.append(
-        (f"answers to {asked.questions} crafted questions by scoring", f"{asked.answered}", "0")
+        (
+            f"answers without a charge to {asked.questions} crafted questions by scoring",
+            f"{asked.answered - asked.charged}",
+            "0",
+        )
     )
     leaks = audit.leaks
     told = [

@@ -62,7 +62,7 @@ def _proved(
 ) -> float:
     """What guessing by one threshold proves, in whichever direction it proves more."""
     right, wrong = members > threshold, others > threshold
-    confidence = 1 - (1 - sure) / 2  # two bounds must hold together
+    confidence = 1 - (1 - sure) / 4  # four bounds must hold together
     return max(
         0.0,
         _ratio(_below(right, confidence) - delta, _above(wrong, confidence)),
