@@ -160,12 +160,12 @@ class PrivateTrainer:
         Returns:
             The means of the terms, without noise.
         """
-        total, tally = ClippedSum(self.parameters, self.privacy.max_grad_norm), Tally()
+        summed, tally = ClippedSum(self.parameters, self.privacy.max_grad_norm), Tally()
         for row in batch.tolist():
             gradients, terms = self.gradients_of(faces, row, at)
-            total.add(gradients)
+            summed.add(gradients)
             tally.add(terms, 1)
-        self._update(total, at, expected)
+        self._update(summed, at, expected)
         return tally.means() if tally.images else {}
 
     def gradients_of(
