@@ -9,7 +9,7 @@ What one photo can do to the sum of a step is bounded by clipping, so nothing el
 one photo to another. Each photo therefore goes through the networks alone: what is drawn for it
 (mirroring, light, posterior noise, crop) belongs to it and not to its place in a batch, and so
 does the rounding, which depends on the size of a batch and which crafted weights can enlarge to
-anything. On a CPU that costs little more than Opacus' gradients of whole batches. The round is
+anything. On a CPU that takes 1.4 times as long as Opacus' gradients of whole batches. The round is
 charged before its first step and stays charged whatever happens.
 
 What is not covered never leaves: losses are computed on the photos without noise and are for the

@@ -69,7 +69,7 @@ def test_one_photo_of_a_large_batch_moves_it_by_no_more_than_the_bound():
 
 
 def test_gradients_are_those_of_single_photos():
-    assert gradient_error("vae", size=64) < 1e-3
+    assert max(gradient_error(kind, size=64) for kind in ("ae", "vae")) < 1e-3
 
 
 def test_crafted_questions_are_answered_with_noise_and_charged_and_end():

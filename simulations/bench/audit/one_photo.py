@@ -94,7 +94,8 @@ def gradient_error(kind: str, *, size: int) -> float:
     """
     config = private_run(kind, "plain", size, drawn=False)
     photos, model = extremes(3, size, seed=0), awake_model(config)
-    config = config.model_copy(update={"loss": config.loss.model_copy(update={"kl": 0.0})})
+    only_l1 = config.loss.model_copy(update={"kl": 0.0, "latent_l2": 0.0})
+    config = config.model_copy(update={"loss": only_l1})
     images = load_batch(photos, photos.rows("train"), config, torch.device("cpu")).images
     trainer = PrivateTrainer(awake_model(config), config, secret=Secret(bytes(32)))
     with _without_noise():
