@@ -10,8 +10,6 @@ allocated on its word.
 from __future__ import annotations
 
 import io
-import math
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.bundle.archive import NotCanonical, pack, unpack
+from facemorph_core.npy import array_or_none
 
 IMAGES = 2
 CODE_TOLERANCE = 1e-3
@@ -26,8 +25,6 @@ CODE_TOLERANCE = 1e-3
 PIXEL_TOLERANCE = 2
 """Largest error of a decoded value, in levels of 255."""
 
-_LEAD = struct.Struct("<6sBBH")
-"""How a .npy file of version 1.0 begins: magic, version, length of the header's text."""
 _Layout = tuple[tuple[int, ...], np.dtype[Any]]
 
 
@@ -85,12 +82,7 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 
 def _array(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    size = math.prod(shape) * dtype.itemsize
-    header = bytes(data[: max(len(data) - size, 0)])
-    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    written = "{" + "".join(f"{key!r}: {value!r}, " for key, value in facts.items()) + "}"
-    padding = len(header) - _LEAD.size - len(written) - 1
-    text = written.encode() + b" " * padding + b"\n"
-    if header != _LEAD.pack(b"\x93NUMPY", 1, 0, len(text) & 0xFFFF) + text:
+    found = array_or_none(data, shape, dtype)
+    if found is None:
         raise NotCanonical(f"an array of its test vector is not {dtype} of shape {shape}")
-    return np.frombuffer(data[len(header) :], dtype).reshape(shape)
+    return found
