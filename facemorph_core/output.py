@@ -112,6 +112,15 @@ def output_error(error: OSError, path: Path | str) -> OutputError:
     return OutputError(f"{path} cannot be written: {error.strerror or error}")
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as what the files hold."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

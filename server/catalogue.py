@@ -29,7 +29,7 @@ from facemorph_core.errors import (
     UnknownModel,
 )
 from facemorph_core.hub.reference import LATEST, NAME, checked_name
-from facemorph_core.output import output_error, written_whole
+from facemorph_core.output import output_error, sync_folder, written_whole
 
 __all__ = ["Catalogue", "Entry", "publish"]
 
@@ -167,7 +167,7 @@ def _copy(bundle: Path, path: Path, *, sha256: str) -> None:
         shutil.copyfile(bundle, incoming)
         if _sha256_of(incoming) != sha256:
             raise BundleError(f"{bundle} changed while it was copied")
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _read(name: str, version: int, path: Path) -> Entry:
@@ -195,11 +195,3 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

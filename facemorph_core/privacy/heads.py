@@ -54,34 +54,33 @@ class Heads:
             LedgerError: it ends before its head or long after it, or the photos belong to another
                 ledger.
         """
-        for identity in self._known():
-            head = self._head(identity)
-            if identity != ledger.id and head.lines and not self._photos(head).isdisjoint(photos):
+        heads = {identity: self._head(identity) for identity in self._known()}
+        own = heads.pop(ledger.id, None)
+        for identity, head in heads.items():
+            if head.lines and not self._photos(head).isdisjoint(photos):
                 raise _missing(path, head, self._file(identity))
         if not ledger.id:
             return
-        if not self._file(ledger.id).exists():
+        if own is None:
             raise LedgerError(
                 f"the head of {path} is not in {self.folder}",
                 hint=f"if the site moved here, bring {ledger.id}.json and the folder photos too",
             )
-        self._check_end(path, ledger, self._head(ledger.id))
-
-    def is_at(self, ledger: Ledger, photos: PhotoSet) -> bool:
-        """Whether the head is this end, and ``photos`` are known to belong to the ledger."""
-        if not ledger.id or not self._file(ledger.id).exists():
-            return False
-        head = self._head(ledger.id)
-        return head.lines == len(ledger.chains) and photos <= self._photos(head)
+        self._check_end(path, ledger, own)
 
     def keep(self, path: Path, ledger: Ledger, photos: PhotoSet) -> None:
-        """Remember that the chain of ``ledger`` got this far, and was asked about ``photos``."""
+        """Remember that the chain of ``ledger`` got this far, and was asked about ``photos``.
+
+        What is remembered already is not written again.
+        """
         file = self._file(ledger.id)
         before = self._head(ledger.id) if file.exists() else None
         known = self._photos(before) if before else frozenset()
         name = keep_set(self.folder / "photos", known | photos)
         chains = ledger.chains
         head = Head(str(path), len(chains), chains[-1] if chains else "", name)
+        if head == before:
+            return
         write_atomic(file, json.dumps(asdict(head)).encode())
         if before and before.photos != name:
             (self.folder / "photos" / before.photos).unlink(missing_ok=True)

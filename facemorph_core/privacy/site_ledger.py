@@ -23,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from facemorph_core.errors import LedgerError, OutputError
+from facemorph_core.output import sync_folder
 from facemorph_core.privacy.accountant import epsilon
 from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
 from facemorph_core.privacy.heads import Heads
@@ -128,8 +129,7 @@ class SiteLedger:
         now = datetime.now(UTC)
         if not ledger.id:
             ledger = replace(ledger, id=secrets.token_hex(16))
-        if not self.heads.is_at(ledger, photos):
-            self.heads.keep(self.path, ledger, photos)
+        self.heads.keep(self.path, ledger, photos)
         name = keep_set(self.path.parent / "photos", photos)
         longer = ledger if ledger.chains else ledger.with_line(*first_line(ledger, now))
         longer = longer.with_line(*next_line(longer, event, name, now))
@@ -146,13 +146,4 @@ def _write_behind(path: Path, complete: int, lines: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the name of a new file as durable as its contents."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path.parent)
