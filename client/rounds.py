@@ -35,7 +35,8 @@ from facemorph_core.federated.refusal import Refused
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.privacy import PlainRelease, photos_of
-from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
+from facemorph_core.training.evaluate import evaluate_rows
+from facemorph_core.training.local import DiscriminatorState, train_epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,7 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> Scor
         people = len({site.shard.people[row] for row in scored.tolist()})
         site.limits.check_scoring(config, site.ledger, people=people)
         site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
-        sums = evaluate_shard(
-            model, site.shard, "val", config, max_faces=config.evaluation.max_faces
-        )
+        sums = evaluate_rows(model, site.shard, scored, config)
     return ScoreSums(int(sums.pop("examples")), sums)
 
 

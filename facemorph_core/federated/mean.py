@@ -21,7 +21,7 @@ class RunningMean:
     """The mean of updates weighted by images."""
 
     def __init__(self, expected: Signature) -> None:
-        self.images, self.count = 0, 0
+        self.images = 0
         self._sums = {name: np.zeros(shape, np.float64) for name, shape in expected.items()}
 
     def add(self, update: Mapping[str, NDArray[np.float32]], images: int) -> None:
@@ -29,7 +29,6 @@ class RunningMean:
         for name, value in update.items():
             self._sums[name] += value * np.float64(images)
         self.images += images
-        self.count += 1
 
     def mean(self) -> dict[str, NDArray[np.float32]]:
         """The mean of what was added.

@@ -37,10 +37,17 @@ def evaluate_shard(
     ``max_faces`` takes that many, spread evenly over the split: the same ones every time. The
     codes are the deterministic ones and the arithmetic is float32. All zero for an empty split.
     """
+    return evaluate_rows(model, shard, spread(shard.rows(split), max_faces), config)
+
+
+def evaluate_rows(
+    model: Autoencoder, shard: Faces, rows: NDArray[np.int64], config: RunConfig
+) -> dict[str, float]:
+    """As `evaluate_shard`, of these rows."""
     check_size(shard, model.image_size)
-    sums = face_scores(model, shard, spread(shard.rows(split), max_faces), config)
-    counted = len(sums["psnr"])
-    return {"examples": float(counted)} | {name: float(s.sum()) for name, s in sums.items()}
+    scores = face_scores(model, shard, rows, config)
+    sums = {name: float(each.sum()) for name, each in scores.items()}
+    return {"examples": float(len(rows))} | sums
 
 
 @torch.no_grad()

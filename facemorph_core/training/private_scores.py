@@ -15,8 +15,7 @@ import math
 
 import numpy as np
 
-from facemorph_core.config.schema import PrivateScoring, RunConfig
-from facemorph_core.errors import ConfigError
+from facemorph_core.config.schema import RunConfig
 from facemorph_core.models import Autoencoder
 from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits
 from facemorph_core.privacy.mechanism import poisson_batch
@@ -52,7 +51,9 @@ def score_privately(
     people = len({shard.people[row] for row in rows.tolist()})
     limits.check_scoring(config, ledger, people=min(people, int(rate * len(rows))))
     check_size(shard, model.image_size)
-    privacy, scoring = private_config(config), _scoring(config)
+    privacy = private_config(config)
+    scoring = privacy.scoring
+    assert scoring is not None, "refused by the limits"
     ledger.charge(
         photos,
         GaussianSteps(scoring.noise_multiplier, rate, 1),
@@ -70,10 +71,3 @@ def score_privately(
         mean = (between.sum() + added) / (rate * len(rows))
         told[name] = float(len(rows) * (low + (high - low) * mean))
     return told
-
-
-def _scoring(config: RunConfig) -> PrivateScoring:
-    scoring = private_config(config).scoring
-    if scoring is None:
-        raise ConfigError("the config", ["privacy.scoring: needed to score, but absent"])
-    return scoring
