@@ -9,11 +9,9 @@ noise that it claims.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,10 +21,10 @@ from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.models import Autoencoder
-from facemorph_core.privacy import GaussianSteps, Heads, SiteLedger, SiteLimits, epsilon
+from facemorph_core.privacy import GaussianSteps, epsilon
 from facemorph_core.privacy.mechanism import ClippedSum
-from facemorph_core.training.private import private_config, train_privately
-from simulations.bench.audit.one_photo import awake_model, clipped_sum, private_run
+from facemorph_core.training.private import private_config
+from simulations.bench.audit.one_photo import awake_model, clipped_sum, private_round, private_run
 from simulations.bench.audit.photos import Photos, extremes
 from simulations.bench.audit.scores import auc, least_epsilon
 
@@ -91,9 +89,9 @@ def distinguish(
             for shard in shards
         ]
     claimed = epsilon([GaussianSteps(NOISE, 1.0, 1)], delta)
-    least = least_epsilon(*guesses, delta=delta)
-    watch(f"told apart, {mechanism.name}: AUC {auc(*guesses):.2f}")
-    return Guess(mechanism.name, claimed, least, auc(*guesses), trials)
+    least, area = least_epsilon(*guesses, delta=delta), auc(*guesses)
+    watch(f"told apart, {mechanism.name}: AUC {area:.2f}")
+    return Guess(mechanism.name, claimed, least, area, trials)
 
 
 def _difference(config: RunConfig, model: Autoencoder, one: Photos, other: Photos) -> Tensor:
@@ -106,10 +104,7 @@ def _difference(config: RunConfig, model: Autoencoder, one: Photos, other: Photo
 def _round(config: RunConfig, model: Autoencoder, shard: Photos, towards: Tensor) -> float:
     """A round's step as the guesser sees it: how far it went the way of the photo."""
     trained = copy.deepcopy(model)
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = SiteLedger(Path(folder) / "privacy.jsonl", Heads(Path(folder) / "heads"))
-        limits = SiteLimits.of_a_simulation()
-        train_privately(trained, shard, config, epochs=1, ledger=ledger, limits=limits)
+    private_round(trained, shard, config)
     pairs = zip(model.parameters(), trained.parameters(), strict=True)
     step = torch.cat([(before - after).detach().flatten() for before, after in pairs])
     return float(step.double() @ towards / (step.norm() * towards.norm()))

@@ -14,9 +14,7 @@ References:
 from __future__ import annotations
 
 import copy
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,11 +24,10 @@ from torch import Tensor
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.models import Autoencoder
-from facemorph_core.privacy import Heads, SiteLedger, SiteLimits
 from facemorph_core.training.batches import load_batch, to_images
 from facemorph_core.training.local import train_epochs
-from facemorph_core.training.private import train_privately
 from facemorph_core.training.start import starting_model
+from simulations.bench.audit.one_photo import private_round
 from simulations.bench.audit.photos import Photos, orl_photos
 from simulations.bench.audit.scores import Scores, Told, told
 
@@ -102,10 +99,7 @@ def loss_drop(members: int, *, optimiser: Optimiser, private: bool, seed: int) -
     before = starting_model(config)
     after = copy.deepcopy(before)
     if private:
-        with tempfile.TemporaryDirectory() as folder:
-            ledger = SiteLedger(Path(folder) / "privacy.jsonl", Heads(Path(folder) / "heads"))
-            limits = SiteLimits.of_a_simulation()
-            train_privately(after, inside, config, epochs=1, ledger=ledger, limits=limits)
+        private_round(after, inside, config)
     else:
         train_epochs(after, inside, config, epochs=1, seed=seed)
     fell = _losses(before, photos, config) - _losses(after, photos, config)

@@ -7,7 +7,9 @@ by at most the bound. And clipping bounds the right thing only if the photos' gr
 from __future__ import annotations
 
 import copy
+import tempfile
 from contextlib import AbstractContextManager
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -18,10 +20,11 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.losses import l1
 from facemorph_core.models import Autoencoder, Posterior, build_model
 from facemorph_core.models.blocks import ResidualBlock
+from facemorph_core.privacy import Heads, SiteLedger, SiteLimits
 from facemorph_core.privacy.mechanism import ClippedSum
 from facemorph_core.privacy.secret import Secret
 from facemorph_core.training.batches import load_batch
-from facemorph_core.training.private import PrivateTrainer, private_config
+from facemorph_core.training.private import PrivateTrainer, private_config, train_privately
 from facemorph_core.training.trainer import Moment
 from simulations.bench.audit.photos import Photos, extremes
 
@@ -61,6 +64,14 @@ def awake_model(config: RunConfig) -> Autoencoder:
         if isinstance(block, ResidualBlock):
             torch.nn.init.normal_(block.conv_b.weight, std=0.05, generator=generator)
     return model
+
+
+def private_round(model: Autoencoder, photos: Photos, config: RunConfig) -> None:
+    """A real round of private training, with a ledger that is forgotten after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = SiteLedger(Path(folder) / "privacy.jsonl", Heads(Path(folder) / "heads"))
+        limits = SiteLimits.of_a_simulation()
+        train_privately(model, photos, config, epochs=1, ledger=ledger, limits=limits)
 
 
 def clipped_sum(config: RunConfig, model: Autoencoder, photos: Photos, key: bytes) -> Tensor:
