@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
@@ -24,6 +25,7 @@ from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
 from server.runs import RunDirectory, choose_run
+from server.scoring import PublicFaces
 from server.strategy import GuardedStrategy, packed
 
 log = logging.getLogger("flwr")
@@ -40,16 +42,17 @@ def main(grid: Grid, context: Context) -> None:
         config = load_run_config(APP / settings["config"], split_overrides(settings["overrides"]))
         path = Path(settings["run-dir"]) if settings["run-dir"] else choose_run(runs(), config)
         with RunDirectory.held(path, config) as run:
+            simulated = isinstance(grid, InMemoryGrid)  # of Flower's simulation engine alone
             if run.state.round < config.federation.rounds:
-                train(grid, run)
-            conclude(run)
+                train(grid, run, simulated=simulated)
+            conclude(run, simulated=simulated)
             log.info("the run is complete: %s", run.path.resolve())
     except FaceMorphError as error:
         log.error("error: %s%s", error, f"\n hint: {error.hint}" if error.hint else "")
         raise
 
 
-def train(grid: Grid, run: RunDirectory) -> None:
+def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
     """All rounds that are still to do."""
     config, federation = run.config, run.config.federation
     if config.privacy is not None and config.privacy.scoring is None:
@@ -58,13 +61,13 @@ def train(grid: Grid, run: RunDirectory) -> None:
         merging_rule(federation.strategy),
         federation,
         expected=signature(shared_weights(build_model(config.model))),
-        simulated=config.simulated,
+        simulated=simulated,
         first_round=run.state.round + 1,
         folder=run.path,
     )
     released, memory = run.latest()
     start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
-    keeper = RoundKeeper(run, strategy)
+    keeper = RoundKeeper(run, strategy, PublicFaces.of(config, simulated=simulated))
     strategy.start(
         Arrivals(grid, strategy.take).as_grid(),
         initial_arrays=start,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
@@ -42,12 +43,17 @@ class Arrivals:
     def get_node_ids(self) -> Iterable[int]:
         return self.grid.get_node_ids()
 
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return self.grid.get_nodes()
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         """Send ``messages`` and wait for their replies, no longer than ``timeout`` seconds."""
         began = self.clock()
         asked = list(messages)
+        if not asked:
+            return []  # Flower refuses a request without a message
         nodes = [message.metadata.dst_node_id for message in asked]
         sent = zip(self.grid.push_messages(asked), nodes, strict=False)
         waiting = {str(each): node for each, node in sent if each}

@@ -19,7 +19,7 @@ from server.runs import RunDirectory
 log = logging.getLogger("flwr")
 
 
-def conclude(run: RunDirectory) -> None:
+def conclude(run: RunDirectory, *, simulated: bool) -> None:
     """Export the last round as a bundle, write the page, mark the run as complete.
 
     A run that is complete already is left as it is.
@@ -28,7 +28,7 @@ def conclude(run: RunDirectory) -> None:
     if run.state.status == "completed" and bundle.exists():
         return
     bundle_run(run.path, out=bundle)
-    if run.config.simulated:
+    if simulated:
         describe_partition(run)
     write_run_report(run.path)
     run.complete()

@@ -8,9 +8,11 @@ Whoever adds does so in one order, not in that of arrival.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy.multikrum import select_multikrum
 
 from facemorph_core.config.schema import KrumConfig, StrategyConfig, TrimmedMeanConfig
 from facemorph_core.errors import FederationError
@@ -28,6 +30,9 @@ _GIB = 2**30
 class Fold(Protocol):
     """The updates of one round."""
 
+    left_out: Sequence[int]
+    """Which of them, in the order in which they were added, `replies` has nothing of."""
+
     def add(self, update: Arrays, images: int) -> None:
         """Take in a site's update that counts as ``images`` images."""
 
@@ -37,6 +42,8 @@ class Fold(Protocol):
 
 class MeanFold:
     """All updates as one, their mean: what every rule does that only averages."""
+
+    left_out: Sequence[int] = ()
 
     def __init__(self, expected: Signature) -> None:
         self.total = RunningMean(expected)
@@ -51,6 +58,8 @@ class MeanFold:
 class HeldFold:
     """All updates, as they were added."""
 
+    left_out: Sequence[int] = ()
+
     def __init__(self) -> None:
         self.held: list[tuple[Arrays, int]] = []
 
@@ -61,6 +70,27 @@ class HeldFold:
         return [_reply(weights, update, images) for update, images in self.held]
 
 
+class KrumFold(HeldFold):
+    """All updates, of which the one nearest to its neighbours counts.
+
+    Updates are compared, not weights: beside these their differences would drown in rounding.
+    """
+
+    def __init__(self, num_malicious: int) -> None:
+        super().__init__()
+        self.num_malicious = num_malicious
+
+    def replies(self, weights: Arrays) -> list[Message]:
+        updates = [
+            RecordDict({WEIGHTS: ArrayRecord({n: Array(value) for n, value in update.items()})})
+            for update, _ in self.held
+        ]
+        [nearest] = select_multikrum(updates, self.num_malicious, num_nodes_to_select=1)
+        chosen = next(place for place, each in enumerate(updates) if each is nearest)
+        self.left_out = [place for place in range(len(self.held)) if place != chosen]
+        return [_reply(weights, *self.held[chosen])]
+
+
 def needs_all(rule: StrategyConfig) -> bool:
     """Whether the rule compares the sites' updates instead of averaging them."""
     return isinstance(rule, KrumConfig | TrimmedMeanConfig)
@@ -68,6 +98,8 @@ def needs_all(rule: StrategyConfig) -> bool:
 
 def fold_for(rule: StrategyConfig, expected: Signature) -> Fold:
     """An empty fold for one round under ``rule``."""
+    if isinstance(rule, KrumConfig):
+        return KrumFold(rule.num_malicious)
     return HeldFold() if needs_all(rule) else MeanFold(expected)
 
 

@@ -1,17 +1,32 @@
-"""What sites are called: as they wish, told apart where they wish the same."""
+"""What sites are called: as their key was registered, else as they wish; never two the same."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
 
 from server.replies import site_name
 
+SERVER = "the server"
+"""Who is named where no site is to blame; no site may be called so."""
+
 
 class SiteNames:
-    """The names of one run's sites."""
+    """The names of one run's sites.
+
+    ``flwr supernode register KEY --name NAME`` binds a name to a key: such a site has it before it
+    ever answers, and no other can take it. The others are called what they call themselves.
+    """
 
     def __init__(self) -> None:
+        self._registered: dict[int, str] = {}
         self._chosen: dict[int, str] = {}
+
+    def see(self, nodes: Iterable[NodeInfo]) -> None:
+        """Take in the names under which keys were registered."""
+        self._registered |= {node.node_id: node.name for node in nodes if node.name}
 
     def note(self, node: int, reply: Message) -> None:
         """Remember what the site calls itself, if it does."""
@@ -20,12 +35,16 @@ class SiteNames:
             self._chosen[node] = name
 
     def of(self, node: int) -> str:
-        """The chosen name, with the node's number where another one chose it too."""
-        name = self._chosen.get(node)
+        """The name, with the node's number where another one has as good a right to it."""
+        bound, name = self._registered, self._registered.get(node)
+        others = [each for number, each in bound.items() if number != node]
         if name is None:
-            return f"node {node}"
-        shared = sum(each == name for each in self._chosen.values()) > 1
-        return f"{name} (node {node})" if shared else name
+            name = self._chosen.get(node, f"node {node}")
+            others += [
+                each for number, each in self._chosen.items() if number not in (node, *bound)
+            ]
+            others.append(SERVER)
+        return f"{name} (node {node})" if name in others else name
 
     def order(self, node: int) -> tuple[str, int]:
         """A key to sort nodes by: names outlive a restart, numbers need not."""

@@ -20,9 +20,8 @@ log = logging.getLogger("flwr")
 class RoundKeeper:
     """Writes into the run directory what a round has brought."""
 
-    def __init__(self, run: RunDirectory, strategy: GuardedStrategy) -> None:
-        self.run, self.strategy = run, strategy
-        self.faces = PublicFaces.of(run.config)
+    def __init__(self, run: RunDirectory, strategy: GuardedStrategy, faces: PublicFaces) -> None:
+        self.run, self.strategy, self.faces = run, strategy, faces
         self.model = build_model(run.config.model)
         self.done_before = run.state.round
 

@@ -37,13 +37,13 @@ from facemorph_core.federated.update import Signature
 from server.average import WeightAverage
 from server.bounds import Bounds
 from server.fold import check_memory, fold_for
-from server.names import SiteNames
+from server.names import SERVER, SiteNames
 from server.replies import checked_scores, size_of
 from server.roundlog import RoundLog, SetAside
 from server.taken import TakenUpdates
 
 log = logging.getLogger("flwr")
-_POLL_SECONDS, _SETTLED_SECONDS = 0.25, 1.5
+_POLL_SECONDS, _SETTLED_SECONDS, _TELL_SECONDS = 0.25, 10.0, 30.0
 
 
 @dataclass
@@ -55,7 +55,8 @@ class GuardedStrategy(Strategy):
     expected: Signature
     """Names and shapes that a site's weights must have."""
     simulated: bool
-    """All sites are there within seconds and no more will come: the quorum is capped by them."""
+    """The sites are parts of one machine: all are there within seconds and no more will come, and
+    the quorum is capped by them."""
     first_round: int = 1
     """Number of the next round; above 1 for a run that goes on."""
     folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
@@ -86,7 +87,11 @@ class GuardedStrategy(Strategy):
         """Ask a sample of the sites to train."""
         self._started = self.clock()
         nodes = self._wait_for_sites(grid)
-        self._quorum = min(self.config.quorum, len(nodes))
+        self._quorum = self._needed(nodes)
+        self._answered, self._scoring = set(), False
+        self._taken = self._none_taken(plain(arrays))
+        if len(nodes) < self._quorum:
+            return self._nobody_asked(server_round, len(nodes))
         wanted = max(self._quorum, round(self.config.fraction * len(nodes)))
         self._asked = self.rng.sample(sorted(nodes), wanted)
         check_memory(
@@ -98,9 +103,15 @@ class GuardedStrategy(Strategy):
             asked=wanted,
             bytes_down=wanted * size_of(arrays),
         )
-        self._answered, self._scoring = set(), False
-        self._taken = self._none_taken(plain(arrays))
         return self.rule.configure_train(self.current.round, arrays, config, _only(self._asked))
+
+    def _nobody_asked(self, server_round: int, present: int) -> list[Message]:
+        """A round without enough sites fails as one without enough replies does."""
+        self._asked = []
+        self.current = RoundLog(self._number(server_round), present=present)
+        waited = self.config.join_deadline
+        self._set_aside(SERVER, f"{present} sites after {waited:g} s, {self._quorum} are needed")
+        return []
 
     def take(self, node: int, reply: Message | None) -> None:
         """Take in what ``node`` answered, as it arrives; None is a reply that is no message."""
@@ -141,17 +152,19 @@ class GuardedStrategy(Strategy):
         """Merge the replies that were taken in; None keeps the weights of the round before."""
         self._note_silent()
         taken, good = self._taken, sorted(self._taken.nodes, key=self._names.order)
-        self.current.used = tuple(self._names.of(node) for node in good)
         self.current.capped = tuple(
             SetAside(self._names.of(node), less) for node, less in taken.capped().items()
         )
         self.current.bytes_up = taken.bytes
-        merged = self._merged(good) if len(good) >= self._quorum else None
+        merged = None
+        if len(good) >= self._quorum:
+            merged, good = self._merged(good)
+        self.current.used = tuple(self._names.of(node) for node in good)
         taken.close()
         self.current.merged = merged is not None
         self.current.seconds = self.clock() - self._started
         if merged is None:
-            self._count_failure(len(good))
+            self._count_failure(len(taken.nodes))
             return None, None
         self._failed_in_a_row = 0
         taken.merged()
@@ -160,7 +173,8 @@ class GuardedStrategy(Strategy):
         self.current.training = merge_reports(taken.reports(good))
         return packed(merged), MetricRecord({**self.current.training.as_record()})
 
-    def _merged(self, good: list[int]) -> Arrays | None:
+    def _merged(self, good: list[int]) -> tuple[Arrays | None, list[int]]:
+        """The weights that the updates of these nodes make, if any, and those who are in them."""
         fold = fold_for(self.config.strategy, self.expected)
         self._taken.fill(fold, good)
         try:
@@ -168,16 +182,19 @@ class GuardedStrategy(Strategy):
                 self.current.round, fold.replies(self._taken.weights)
             )
         except AggregationError as error:
-            self._set_aside("the server", f"the rule failed: {error}")
-            return None
+            self._set_aside(SERVER, f"the rule failed: {error}")
+            return None, good
         if arrays is None:
-            return None
+            return None, good
         weights = plain(arrays)
         problem = weights_problem(weights, self.expected)
         if problem is not None:
-            self._set_aside("the server", f"the merged weights: {problem}")
-            return None
-        return weights
+            self._set_aside(SERVER, f"the merged weights: {problem}")
+            return None, good
+        left_out = [good[place] for place in fold.left_out]
+        for node in left_out:
+            self._set_aside(self._names.of(node), f"{self.config.strategy.kind} took another's")
+        return weights, [node for node in good if node not in left_out]
 
     def _count_failure(self, usable: int) -> None:
         self._failed_in_a_row += 1
@@ -188,8 +205,8 @@ class GuardedStrategy(Strategy):
         raise FederationError(
             f"round {self.current.round}: {usable} usable replies of {self._quorum} needed, "
             f"{self._failed_in_a_row} rounds in a row without a result "
-            f"({reasons or 'nobody was asked'})",
-            hint="mend the sites or lower federation.quorum, then start again: "
+            f"({reasons})",
+            hint="mend or start the sites, or lower federation.quorum, and start again: "
             "the run goes on from its last checkpoint",
         )
 
@@ -274,25 +291,33 @@ class GuardedStrategy(Strategy):
         """Flower counts from 1 in every process; a run that goes on does not."""
         return self.first_round - 1 + server_round
 
+    def _needed(self, nodes: list[int]) -> int:
+        """Usable replies that make a round, with these nodes present."""
+        if not self.simulated:
+            return self.config.quorum
+        return max(1, self.config.strategy.least_replies, min(self.config.quorum, len(nodes)))
+
     def _wait_for_sites(self, grid: Grid) -> list[int]:
-        """The sites that are there, once there are enough or no more are to come."""
-        began = settled = self.clock()
+        """The sites that are there, once there are enough, no more will come, or time is up."""
+        began = settled = told = self.clock()
         nodes: list[int] = []
         while True:
-            found = list(grid.get_node_ids())
+            seen = list(grid.get_nodes())
+            self._names.see(seen)
             now = self.clock()
-            settled = now if len(found) != len(nodes) else settled
-            nodes = found
+            settled = now if len(seen) != len(nodes) else settled
+            nodes = [node.node_id for node in seen]
             if self.simulated:
+                self._all_joined |= len(nodes) >= self.config.sites
                 self._all_joined |= bool(nodes) and now - settled >= _SETTLED_SECONDS
             if self._all_joined or (not self.simulated and len(nodes) >= self.config.quorum):
                 return nodes
             if now - began > self.config.join_deadline:
-                raise FederationError(
-                    f"{len(nodes)} sites after {self.config.join_deadline:g} s, "
-                    f"{self.config.quorum} are needed",
-                    hint="start more sites, or lower federation.quorum",
-                )
+                return nodes
+            if now - told >= _TELL_SECONDS:
+                told = now
+                there = ", ".join(sorted(map(self._names.of, nodes))) or "nobody"
+                log.info("waiting for %d sites; there: %s", self.config.quorum, there)
             self.sleep(_POLL_SECONDS)
 
     def _none_taken(self, weights: Arrays) -> TakenUpdates:

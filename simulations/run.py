@@ -80,8 +80,7 @@ def simulate(
     state = read_state(path)
     if state is not None and state.status == "completed":
         return path
-    if config.simulated:
-        shard_for(config.data, seed=config.seed, progress=on_prepare)
+    shard_for(config.data, seed=config.seed, progress=on_prepare)
     path.mkdir(parents=True, exist_ok=True)
     expect_another_try(path)
     before = -1  # rounds that were there before the last try

@@ -6,6 +6,7 @@ of YAML; below that edge no code asks whether a value is set.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -253,8 +254,9 @@ class EvaluationConfig(Section):
     """What the server scores the global model on. Sites send sums of their own scores."""
 
     faces: Literal["held_out", "orl", "shard", "none"] = "held_out"
-    """held_out: people of the data source that are at no site (simulations); orl: public demo
-    faces; shard: a shard of public faces at the server; none: only what the sites report."""
+    """held_out: people of the data source that are at no site, in a simulation; with real sites as
+    none; orl: public demo faces; shard: a shard of public faces at the server; none: only what the
+    sites report."""
     shard: str = ""
     """Folder of the shard for `faces: shard`."""
     split: Literal["val", "test"] = "val"
@@ -276,13 +278,22 @@ class EvaluationConfig(Section):
 # --- federation ------------------------------------------------------------------------------
 
 
-class FedAvgConfig(Section):
+class RuleConfig(Section):
+    """A rule that merges the sites' weights."""
+
+    @property
+    def least_replies(self) -> int:
+        """Usable replies without which the rule cannot keep what it promises."""
+        return 1
+
+
+class FedAvgConfig(RuleConfig):
     """Mean weighted by images (McMahan et al., 2017)."""
 
     kind: Literal["fedavg"] = "fedavg"
 
 
-class FedProxConfig(Section):
+class FedProxConfig(RuleConfig):
     """FedAvg whose sites are held near the global model (Li et al., 2020)."""
 
     kind: Literal["fedprox"] = "fedprox"
@@ -291,7 +302,7 @@ class FedProxConfig(Section):
     some hundredths, and a round moves millions of weights: 0.01 would outweigh them."""
 
 
-class AdaptiveConfig(Section):
+class AdaptiveConfig(RuleConfig):
     """An optimiser on the server that takes the mean update for a gradient (Reddi et al., 2021)."""
 
     learning_rate: Positive = 1e-2
@@ -316,20 +327,33 @@ class FedYogiConfig(AdaptiveConfig):
     kind: Literal["fedyogi"] = "fedyogi"
 
 
-class TrimmedMeanConfig(Section):
+class TrimmedMeanConfig(RuleConfig):
     """Mean of each weight without its extremes (Yin et al., 2018); images do not weigh."""
 
     kind: Literal["trimmed_mean"] = "trimmed_mean"
     beta: Annotated[Real, Field(ge=0, lt=0.5)] = 0.2
     """Share of the sites dropped at either end."""
 
+    @property
+    def least_replies(self) -> int:
+        """So many that one is dropped at either end."""
+        if self.beta == 0:
+            return 1
+        least = math.ceil(1 / self.beta)
+        return least if int(self.beta * least) else least + 1  # as Flower counts
 
-class KrumConfig(Section):
+
+class KrumConfig(RuleConfig):
     """The update nearest to its neighbours (Blanchard et al., 2017)."""
 
     kind: Literal["krum"] = "krum"
     num_malicious: Annotated[int, Field(ge=0)] = 0
     """Sites assumed to be hostile."""
+
+    @property
+    def least_replies(self) -> int:
+        """More than twice the hostile ones and two (Blanchard et al., 2017, proposition 4.2)."""
+        return 2 * self.num_malicious + 3
 
 
 StrategyConfig = Annotated[
@@ -360,7 +384,7 @@ class FederationConfig(Section):
     fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     """Share of the sites that train in a round."""
     quorum: Count = 2
-    """Usable replies that a round needs; capped by the sites that there are."""
+    """Usable replies that a round needs; in a simulation capped by its sites."""
     deadline: Positive = 3600.0
     """Seconds after which a round goes on without those who have not answered."""
     join_deadline: Positive = 600.0
@@ -379,6 +403,16 @@ class FederationConfig(Section):
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Sites score the merged model after every so many rounds and the last; 0 is never. Under
     differential privacy only with `privacy.scoring`."""
+
+    @model_validator(mode="after")
+    def _quorum_serves_the_rule(self) -> FederationConfig:
+        least = self.strategy.least_replies
+        if self.quorum < least:
+            raise ValueError(
+                f"strategy '{self.strategy.kind}' as it is set needs {least} usable replies, "
+                f"and quorum is {self.quorum}: raise quorum, and have as many sites"
+            )
+        return self
 
     def scores_are_due(self, number: int) -> bool:
         """Whether sites score the model after round ``number``."""
@@ -442,11 +476,6 @@ class RunConfig(Section):
     """What the server scores."""
     privacy: PrivacyConfig | None = None
     """Absent means no differential privacy, and the run says so."""
-
-    @property
-    def simulated(self) -> bool:
-        """Only a simulation can hold people of its source out of every site."""
-        return self.evaluation.faces == "held_out"
 
     @model_validator(mode="after")
     def _private_gan_is_refused(self) -> RunConfig:

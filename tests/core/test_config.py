@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
 from facemorph_core.config.load import split_overrides
+from facemorph_core.config.schema import FederationConfig, TrimmedMeanConfig
 from facemorph_core.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -110,3 +111,26 @@ def test_overrides_survive_the_trip_through_one_line(items):
 def test_an_unbalanced_quote_is_a_config_error():
     with pytest.raises(ConfigError, match="No closing quotation"):
         split_overrides("a='b")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "quorum", "least"),
+    [
+        ({"kind": "krum", "num_malicious": 5}, 2, 13),
+        ({"kind": "krum"}, 2, 3),
+        ({"kind": "trimmed_mean", "beta": 0.2}, 4, 5),
+        ({"kind": "trimmed_mean", "beta": 0.3}, 3, 4),
+    ],
+)
+def test_a_rule_against_liars_wants_as_many_replies_as_its_promise_needs(strategy, quorum, least):
+    with pytest.raises(ValidationError, match=f"needs {least} usable replies"):
+        FederationConfig(strategy=strategy, quorum=quorum)
+    assert FederationConfig(strategy=strategy, quorum=least).quorum == least
+
+
+@given(beta=st.floats(1e-6, 0.4999))
+def test_a_trimmed_mean_of_the_fewest_replies_drops_one_at_either_end(beta):
+    least = TrimmedMeanConfig(beta=beta).least_replies
+    assert int(beta * least) >= 1
+    assert int(beta * (least - 1)) == 0
+    assert least - 2 * int(beta * least) >= 1

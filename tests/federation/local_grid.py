@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -37,12 +38,17 @@ class LocalGrid(Grid):
     received: list[RecordDict] = field(default_factory=list)
     """What came from the nodes, whole."""
     waiting: dict[str, Message] = field(default_factory=dict)
+    registered: dict[int, str] = field(default_factory=dict)
+    """Names that belong to the nodes' keys."""
 
     def __post_init__(self) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self.apps)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [NodeInfo(node_id=n, name=self.registered.get(n)) for n in self.get_node_ids()]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Every node answers at once; its reply waits to be fetched."""

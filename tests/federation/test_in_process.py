@@ -46,13 +46,15 @@ def federation(tmp_path, monkeypatch):
         tamper: dict[int, Tamper] | None = None,
         nodes=range(1, SITES + 1),
         limits: str = OPEN,
+        registered: dict[int, str] | None = None,
         **sections,
     ) -> tuple[Path, LocalGrid]:
         config = write_config(tmp_path / "tiny.yaml", **sections)
         settings = {n: site_settings(tmp_path, n, limits=limits) for n in nodes}
         out = tmp_path / "run"
         run_config = {"config": str(config), "overrides": "", "run-dir": str(out)}
-        grid = LocalGrid(dict.fromkeys(nodes, client_app), settings, run_config, tamper or {})
+        apps = dict.fromkeys(nodes, client_app)
+        grid = LocalGrid(apps, settings, run_config, tamper or {}, registered=registered or {})
         server_app(grid, Context(1, 0, {}, RecordDict(), run_config))
         return out, grid
 
@@ -372,9 +374,29 @@ def test_after_the_sites_are_mended_a_failed_run_goes_on(federation):
     assert min(grid.rounds_asked) == 3
 
 
-def test_too_few_sites_is_an_error_and_not_a_wait(federation):
-    with pytest.raises(FederationError, match="1 sites after 1 s, 2 are needed"):
-        federation(nodes=[1])
+@pytest.mark.parametrize("faces", ["none", "held_out"])
+def test_too_few_sites_is_an_error_and_nobody_s_photos_alone_make_a_model(federation, faces):
+    """Whatever the server is to score: that sites are real is not the config's to say."""
+    with pytest.raises(FederationError, match=r"1 sites after 0\.01 s, 2 are needed"):
+        federation(nodes=[1], federation={"join_deadline": 0.01}, evaluation={"faces": faces})
+
+
+def test_of_real_sites_nobody_is_said_to_be_held_out(federation):
+    run, _ = federation(evaluation={"faces": "held_out"})
+    assert [entry["server"] for entry in read_metrics(run)] == [{}, {}, {}]
+    assert not (run / "partition.json").exists()
+    assert "people at no site" not in (run / "report.html").read_text()
+
+
+def test_a_site_that_dies_before_it_ever_answered_is_named(federation):
+    run, _ = federation(
+        tamper={2: lambda request, reply: None},
+        registered={1: "clinic-a", 2: "clinic-b", 3: "studio"},
+        federation={"deadline": 0.1},
+    )
+    last = read_metrics(run)[-1]
+    assert last["used"] == ["clinic-a", "studio"]
+    assert {item["site"] for item in last["set_aside"]} == {"clinic-b"}
 
 
 # --- killed and resumed -----------------------------------------------------------------------
@@ -503,25 +525,54 @@ def test_the_text_of_an_exception_stays_at_the_site(federation, tmp_path, monkey
     ids=lambda s: s["kind"],
 )
 def test_every_rule_of_the_config_runs(federation, strategy):
-    run, _ = federation(federation={"strategy": strategy})
+    run, _ = federation(federation={"strategy": strategy, "quorum": 3})
     assert read_state(run).status == "completed"
     assert read_metrics(run)[-1]["merged"]
 
 
-def test_a_trimmed_mean_drops_a_site_that_is_far_off(federation):
-    far = with_arrays(lambda a: a.update({n: v + 1000 for n, v in a.items()}))
-    run, _ = federation(
-        tamper={2: far},
-        federation={"rounds": 1, "strategy": {"kind": "trimmed_mean", "beta": 0.34}},
+def test_under_krum_the_site_that_was_taken_is_used_and_no_other(federation):
+    far = with_arrays(lambda a: a.update({n: v + 0.1 for n, v in a.items()}))
+    run, grid = federation(
+        tamper={2: far}, federation={"rounds": 1, "strategy": {"kind": "krum"}, "quorum": 3}
     )
-    weights = load_file(run / "checkpoints" / "round-0001.safetensors")
-    assert max(np.abs(value).max() for value in weights.values()) < 100
+    entry = read_metrics(run)[-1]
+    [used] = entry["used"]
+    assert used != "clinic-2"
+    rest = {"clinic-1", "clinic-2", "clinic-3"} - {used}
+    assert {item["site"]: item["reason"] for item in entry["set_aside"]} == dict.fromkeys(
+        rest, "krum took another's"
+    )
+    assert entry["examples"] == 8
+    start = shared_weights(starting_model(load_run_config(run / "config.yaml")))
+    merged = load_file(run / "checkpoints" / "round-0001.safetensors")
+    sent = [c["arrays"] for c in grid.received if c["site"]["name"] == used and c.array_records]
+    for name, value in merged.items():
+        np.testing.assert_allclose(value, start[name].numpy() + sent[0][name].numpy(), atol=1e-7)
+
+
+def test_a_trimmed_mean_of_three_is_the_middle_one_of_every_number(federation):
+    far = with_arrays(lambda a: a.update({n: v + 0.1 for n, v in a.items()}))
+    run, grid = federation(
+        tamper={2: far},
+        federation={
+            "rounds": 1,
+            "quorum": 3,
+            "strategy": {"kind": "trimmed_mean", "beta": 0.34},
+        },
+    )
+    assert read_metrics(run)[-1]["used"] == ["clinic-1", "clinic-2", "clinic-3"]
+    start = shared_weights(starting_model(load_run_config(run / "config.yaml")))
+    sent = [content["arrays"] for content in grid.received if content.array_records]
+    for name, value in load_file(run / "checkpoints" / "round-0001.safetensors").items():
+        middle = np.median([update[name].numpy() for update in sent], axis=0)
+        np.testing.assert_allclose(value, start[name].numpy() + middle, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["krum", "trimmed_mean"])
 def test_a_rule_that_needs_all_replies_says_what_they_take_and_refuses_more(federation, kind):
+    strategy = {"krum": {"kind": "krum"}, "trimmed_mean": {"kind": kind, "beta": 0.34}}[kind]
     with pytest.raises(FederationError, match=f"{kind} needs the updates of all 3 sites at once"):
-        federation(federation={"strategy": {"kind": kind}, "reply_memory": 1e-6})
+        federation(federation={"strategy": strategy, "quorum": 3, "reply_memory": 1e-6})
 
 
 # --- differential privacy ---------------------------------------------------------------------

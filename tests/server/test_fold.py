@@ -56,6 +56,24 @@ def test_means_fold_and_comparisons_hold():
     assert [m.content["arrays"]["encoder.w"].numpy()[0, 0] for m in held] == [1, 2, 3, 4, 5]
 
 
+def test_krum_compares_updates_and_not_weights_beside_which_they_drown():
+    """Small updates of large weights, as at the end of a training: the far one is never taken."""
+    rng = np.random.default_rng(0)
+    weights = {"encoder.w": np.full(SHAPE, 30.0, np.float32)}
+    for far in range(5):
+        fold = fold_for(KrumConfig(num_malicious=1), EXPECTED)
+        for site in range(5):
+            update = 1e-5 * rng.normal(size=SHAPE) + (1e-4 if site == far else 0.0)
+            fold.add({"encoder.w": update.astype(np.float32)}, images=10)
+        [reply] = fold.replies(weights)
+        [taken] = set(range(5)) - set(fold.left_out)
+        assert taken != far
+        np.testing.assert_array_equal(
+            reply.content["arrays"]["encoder.w"].numpy(),
+            weights["encoder.w"] + fold.held[taken][0]["encoder.w"],
+        )
+
+
 def test_rules_that_compare_need_twice_every_update_and_means_none():
     assert memory_needed(FedAvgConfig(), EXPECTED, sites=10**6) == 0
     assert memory_needed(KrumConfig(), EXPECTED, sites=50) == 2 * 50 * ONE / 2**30

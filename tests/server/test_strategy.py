@@ -4,12 +4,14 @@ tests/federation.
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,21 +37,25 @@ class Clock:
         self.now += seconds
 
 
-class Joining:
-    """A grid whose node ``n`` appears at the ``n``-th of ``times``."""
+class Sites:
+    """A grid whose node ``n`` is there for some spans of time, ``[(from, to), ...]``."""
 
-    def __init__(self, clock: Clock, times: list[float]) -> None:
-        self.clock, self.times = clock, times
+    def __init__(self, clock: Clock, spans: list[list[tuple[float, float]]]) -> None:
+        self.clock, self.spans = clock, spans
 
-    def get_node_ids(self) -> list[int]:
-        return [n for n, time in enumerate(self.times, 1) if self.clock.now >= time]
+    def get_nodes(self) -> list[NodeInfo]:
+        now = self.clock.now
+        return [
+            NodeInfo(node_id=n)
+            for n, spans in enumerate(self.spans, 1)
+            if any(begin <= now < end for begin, end in spans)
+        ]
 
 
-def asked(times: list[float], *, simulated: bool, **federation) -> tuple[list[int], float]:
-    """The nodes that are asked in round 1, and when."""
+def guarded(clock: Clock, *, simulated: bool, **federation) -> GuardedStrategy:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-    config, clock = FederationConfig(**federation), Clock()
-    strategy = GuardedStrategy(
+    config = FederationConfig(**federation)
+    return GuardedStrategy(
         merging_rule(config.strategy),
         config,
         expected={"encoder.a": (3,)},
@@ -58,26 +64,72 @@ def asked(times: list[float], *, simulated: bool, **federation) -> tuple[list[in
         clock=clock,
         sleep=clock.sleep,
     )
-    messages = strategy.configure_train(1, WEIGHTS, ConfigRecord(), Joining(clock, times))
+
+
+def asked(times: list[float], *, simulated: bool, **federation) -> tuple[list[int], float]:
+    """The nodes that are asked in round 1, and when; node ``n`` comes at the ``n``-th time."""
+    clock = Clock()
+    strategy = guarded(clock, simulated=simulated, **federation)
+    sites = Sites(clock, [[(time, math.inf)] for time in times])
+    messages = strategy.configure_train(1, WEIGHTS, ConfigRecord(), sites)
     return sorted(message.metadata.dst_node_id for message in messages), clock.now
 
 
-def test_a_federation_begins_with_its_quorum_and_a_simulation_with_all_its_nodes():
-    times = [0.0, 0.5, 1.0, 1.0]
+def test_a_federation_begins_with_its_quorum_and_a_simulation_with_all_its_sites():
+    times = [0.0, 0.5, 5.0, 5.0]
     assert asked(times, simulated=False, quorum=2)[0] == [1, 2]
-    assert asked(times, simulated=True, quorum=2)[0] == [1, 2, 3, 4]
+    assert asked(times, simulated=True, quorum=2, sites=4)[0] == [1, 2, 3, 4]
 
 
-def test_a_simulation_with_fewer_nodes_than_its_quorum_takes_what_there_is():
-    nodes, seconds = asked([0.0, 0.0], simulated=True, quorum=5)
+def test_a_simulation_that_stays_smaller_than_its_config_takes_what_there_is():
+    nodes, seconds = asked([0.0, 0.0], simulated=True, quorum=5, sites=8)
     assert nodes == [1, 2]
-    assert seconds < 5
+    assert seconds < 60
 
 
 @pytest.mark.parametrize("simulated", [True, False])
 def test_nobody_is_waited_for_for_ever(simulated):
-    with pytest.raises(FederationError, match="0 sites after 20 s, 2 are needed"):
-        asked([], simulated=simulated, quorum=2, join_deadline=20)
+    assert asked([], simulated=simulated, quorum=2, join_deadline=20) == ([], pytest.approx(20, 1))
+
+
+def test_no_quorum_of_real_sites_is_ever_lowered_by_who_is_missing():
+    for there in range(3):
+        assert asked([0.0] * there, simulated=False, quorum=3, join_deadline=1)[0] == []
+    assert asked([0.0] * 3, simulated=False, quorum=3)[0] == [1, 2, 3]
+
+
+def test_sites_that_are_away_for_a_while_cost_the_rounds_of_that_while():
+    """As with replies that do not come: only so many rounds in a row end the run."""
+    clock = Clock()
+    strategy = guarded(clock, simulated=False, quorum=2, join_deadline=60, max_failed_rounds=3)
+    sites = Sites(clock, [[(0, math.inf)], [(150, math.inf)]])
+
+    def round_of(number: int) -> list[int]:
+        messages = strategy.configure_train(number, WEIGHTS, ConfigRecord(), sites)
+        nodes = [message.metadata.dst_node_id for message in messages]
+        if not nodes:
+            assert strategy.aggregate_train(number, []) == (None, None)
+        return nodes
+
+    assert round_of(1) == []
+    assert strategy.current.present == 1
+    assert not strategy.current.merged
+    [failure] = strategy.current.set_aside
+    assert failure.site == "the server"
+    assert failure.reason == "1 sites after 60 s, 2 are needed"
+    assert round_of(2) == []
+    assert sorted(round_of(3)) == [1, 2]
+
+
+def test_sites_that_stay_away_end_the_run_with_the_reason():
+    clock = Clock()
+    strategy = guarded(clock, simulated=False, quorum=2, join_deadline=60, max_failed_rounds=2)
+    away = Sites(clock, [])
+    assert strategy.configure_train(1, WEIGHTS, ConfigRecord(), away) == []
+    strategy.aggregate_train(1, [])
+    assert strategy.configure_train(2, WEIGHTS, ConfigRecord(), away) == []
+    with pytest.raises(FederationError, match="0 sites after 60 s, 2 are needed"):
+        strategy.aggregate_train(2, [])
 
 
 @given(nodes=st.integers(1, 40), fraction=st.floats(0.01, 1), quorum=st.integers(1, 40))
