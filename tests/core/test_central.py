@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -145,27 +144,38 @@ def test_a_line_without_its_checkpoint_is_not_counted_twice(shard, tmp_path, mon
     assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 2, 3]
 
 
+TRAINING = """
+import torch
+torch.set_num_threads(1)
+from facemorph_core.cli.main import main
+main()
+"""
+DYING = (
+    """
+import os, signal
+from facemorph_core.training import central_run
+append, kept = central_run.append_metrics, []
+def append_and_die(*line):
+    append(*line)
+    kept.append(line)
+    if len(kept) == 2:  # a line is there, its checkpoint is not
+        os.kill(os.getpid(), signal.SIGKILL)
+central_run.append_metrics = append_and_die
+"""
+    + TRAINING
+)
+
+
 def test_a_killed_process_is_resumed_and_ends_with_the_same_weights(shard, tmp_path):
     config = run_config(shard, training={"epochs": 5})
     (tmp_path / "config.yaml").write_text(dump_run_config(config))
-    code = (
-        "import torch; torch.set_num_threads(1)\nfrom facemorph_core.cli.main import main; main()"
-    )
-    command = [sys.executable, "-c", code, "train", str(tmp_path / "config.yaml")]
-    command += ["--out", str(tmp_path / "run")]
+    words = ["train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        metrics = tmp_path / "run" / "metrics.jsonl"
-        if metrics.exists() and metrics.read_text().count("\n") >= 2:
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    assert process.wait() == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", DYING, *words], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert 1 <= read_state(tmp_path / "run").epoch < 5
 
+    command = [sys.executable, "-c", TRAINING, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "run")
     assert "epoch 5: loss" in done.stderr

@@ -778,7 +778,7 @@ def run_server(*arguments: object, **more) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
     published = run_server("publish", bundles[0], tmp_path, "--name", "faces")
-    path, _ = published.communicate(timeout=60)
+    path, _ = published.communicate()
     assert Path(path.strip()) == tmp_path / "faces" / "1.facemorph"
     process = run_server(
         *("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback"),
@@ -790,7 +790,7 @@ def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
         url = line.removeprefix("listening on ")
         assert client.fetch(f"{url}/faces").read_bytes() == bundles[0].read_bytes()
         process.send_signal(number)
-        rest, log = process.communicate(timeout=20)
+        rest, log = process.communicate()
         assert (process.returncode, rest) == (0, "")
         assert "faces@1" in log
         assert "Traceback" not in log

@@ -140,7 +140,7 @@ def test_a_python_without_facemorph_is_refused_with_the_commands_that_install_it
 
 
 def test_a_cost_has_the_seconds_of_each_run_and_the_memory_of_all_processes():
-    child = "import time; a = bytearray(100 * 2**20); time.sleep(0.5)"
+    child = "import time; a = bytearray(100 * 2**20); time.sleep(1.5)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     (cost,) = measured([python(parent)], runs=2)
     assert len(cost.seconds) == 2

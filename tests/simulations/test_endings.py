@@ -64,7 +64,7 @@ def heeding_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def left_of(pids: set[int], scratch: Path, *, seconds: float = 30) -> list[str]:
+def left_of(pids: set[int], scratch: Path, *, seconds: float = 120) -> list[str]:
     """The processes and what lies in the folder, as far as they are still there after waiting."""
     deadline = time.monotonic() + seconds
     while True:
@@ -115,7 +115,7 @@ def test_a_family_ends_with_its_starter(
     daemon = {int(pid)}
     assert left_of(daemon, short_folder, seconds=0) == [alive(int(pid)), folder]
     send(starter, *numbers)
-    code = starter.wait(timeout=30)
+    code = starter.wait()
     if numbers == (signal.SIGKILL,):
         assert code == -signal.SIGKILL
     elif numbers[1:] != numbers[:1]:  # a second Ctrl-C does not wait for the guardian
@@ -147,7 +147,7 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("send", "numbers"),
     [
@@ -188,7 +188,7 @@ def test_flower_and_ray_end_with_the_simulation(
         assert "ray::ClientAppActor" in programs
         assert any(short_folder.iterdir())
         send(starter, *numbers)
-        starter.wait(timeout=60)
+        starter.wait()
         assert not left_of(started, short_folder)
     finally:
         for pid in started | {starter.pid}:
@@ -197,10 +197,8 @@ def test_flower_and_ray_end_with_the_simulation(
 
 
 def wait_for_round(starter: subprocess.Popen, folder: Path) -> None:
-    deadline = time.monotonic() + 300
     while (state := read_state(folder / "runs" / "default")) is None or state.round < 1:
         assert starter.poll() is None, (folder / "stderr").read_text()
-        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 

