@@ -109,8 +109,8 @@ class GuardedStrategy(Strategy):
         """A round without enough sites fails as one without enough replies does."""
         self._asked = []
         self.current = RoundLog(self._number(server_round), present=present)
-        waited = self.config.join_deadline
-        self._set_aside(SERVER, f"{present} sites after {waited:g} s, {self._quorum} are needed")
+        waited = self.clock() - self._started
+        self._set_aside(SERVER, f"{present} sites after {waited:.0f} s, {self._quorum} are needed")
         return []
 
     def take(self, node: int, reply: Message | None) -> None:
