@@ -139,6 +139,9 @@ def flower_environment(home: Path) -> dict[str, str]:
     Ray listens on the loopback there, as it does on other systems than Linux: on the machine's own
     address anybody in its network could have Ray's workers run code.
 
+    Its workers run as any other program: at the niceness of 15 that Ray gives them, a simulation beside
+    one busy program hardly moves.
+
     NumPy computes on one thread there: Ray forks as it starts, beside the server's first figures,
     and a fork takes OpenBLAS its threads in the middle of a product, which then never ends.
     """
@@ -154,6 +157,7 @@ def flower_environment(home: Path) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TMPDIR": str(home),
+        "RAY_worker_niceness": "0",
         "TMPDIR": str(home),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
