@@ -11,6 +11,7 @@ from facemorph_core.privacy.ledger import Ledger
 from facemorph_core.privacy.limits import SiteLimits, load_limits
 from facemorph_core.privacy.photos import PhotoSet, photos_of
 from facemorph_core.privacy.site_ledger import SiteLedger
+from facemorph_core.privacy.spent import Spent
 
 __all__ = [
     "Event",
@@ -21,6 +22,7 @@ __all__ = [
     "PlainRelease",
     "SiteLedger",
     "SiteLimits",
+    "Spent",
     "epsilon",
     "load_limits",
     "photos_of",
