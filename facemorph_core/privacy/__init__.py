@@ -12,6 +12,7 @@ from facemorph_core.privacy.limits import SiteLimits, load_limits
 from facemorph_core.privacy.photos import PhotoSet, photos_of
 from facemorph_core.privacy.site_ledger import SiteLedger
 from facemorph_core.privacy.spent import Spent
+from facemorph_core.privacy.told import Told, read_told
 
 __all__ = [
     "Event",
@@ -23,7 +24,9 @@ __all__ = [
     "SiteLedger",
     "SiteLimits",
     "Spent",
+    "Told",
     "epsilon",
     "load_limits",
     "photos_of",
+    "read_told",
 ]
