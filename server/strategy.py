@@ -25,7 +25,7 @@ from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from facemorph_core.config.schema import FederationConfig
-from facemorph_core.errors import FederationError
+from facemorph_core.errors import FederationError, OutputError
 from facemorph_core.federated import (
     ScoreSums,
     merge_reports,
@@ -152,7 +152,7 @@ class GuardedStrategy(Strategy):
             yield
         except FederationError as error:
             self._set_aside(self._names.of(node), f"{where}{error}")
-        except OSError:
+        except (OSError, OutputError):
             raise  # our own disk is full; no reply fills it
         except Exception as error:
             log.warning("the reply of node %d", node, exc_info=error)
