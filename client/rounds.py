@@ -18,6 +18,7 @@ from facemorph_core.config.schema import VAEGANConfig
 from facemorph_core.errors import (
     BudgetExhausted,
     ConfigError,
+    DeltaTooLarge,
     FederationError,
     LedgerError,
     LimitsExceeded,
@@ -34,7 +35,9 @@ from facemorph_core.federated.codec import compressed
 from facemorph_core.federated.refusal import Refused
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.privacy import PlainRelease, photos_of
+from facemorph_core.privacy import PlainRelease, SiteLedger, photos_of
+from facemorph_core.privacy.photos import distinct
+from facemorph_core.training.batches import train_rows
 from facemorph_core.training.evaluate import evaluate_rows
 from facemorph_core.training.local import DiscriminatorState, train_epochs
 
@@ -68,7 +71,7 @@ def train_round(
     """Train the global model on the site's faces: the update that leaves, and its report.
 
     Raises:
-        LimitsExceeded, BudgetExhausted: before a photo is read.
+        LimitsExceeded, DeltaTooLarge, BudgetExhausted: before a photo is read.
         Refused: under differential privacy for whatever else went wrong after that.
     """
     model = received_model(request, config)
@@ -78,7 +81,7 @@ def train_round(
         # Opacus takes seconds to import, and a site starts a process for every message.
         from facemorph_core.training.private import train_privately
 
-        with one_reason_for_all():
+        with one_reason_for_all(site.ledger):
             outcome = train_privately(
                 model,
                 site.shard,
@@ -91,7 +94,10 @@ def train_round(
             )
     else:
         site.limits.check_training(config, site.ledger)
-        site.ledger.note(photos_of(site.shard, "train"), PlainRelease("weights"))
+        rows, photos = distinct(site.shard, train_rows(site.shard, model.image_size))
+        people = {site.shard.people[row] for row in rows.tolist()}
+        site.limits.check_faces(photos=len(rows), people=len(people))
+        site.ledger.note(photos, PlainRelease("weights"))
         rival = discriminator_at(site, config)
         outcome = train_epochs(
             model,
@@ -125,7 +131,7 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> Scor
 
     Raises:
         Refused: there are no such faces, or scores are not due in this round.
-        LimitsExceeded, BudgetExhausted: before a photo is read.
+        LimitsExceeded, DeltaTooLarge, BudgetExhausted: before a photo is read.
     """
     if not config.federation.scores_are_due(request.round):
         raise Refused(Refusal.SCORES_NOT_DUE, f"scores are not due in round {request.round}")
@@ -136,29 +142,38 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> Scor
     if config.privacy is not None:
         from facemorph_core.training.private_scores import score_privately
 
-        with one_reason_for_all():
-            sums = score_privately(
+        with one_reason_for_all(site.ledger):
+            sums, spent = score_privately(
                 model, site.shard, config, ledger=site.ledger, limits=site.limits
             )
-    else:
-        scored = spread(rows, config.evaluation.max_faces)
-        people = len({site.shard.people[row] for row in scored.tolist()})
-        site.limits.check_scoring(config, site.ledger, people=people)
-        site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
-        sums = evaluate_rows(model, site.shard, scored, config)
+        return ScoreSums(int(sums.pop("examples")), sums, spent)
+    scored = spread(rows, config.evaluation.max_faces)
+    people = len({site.shard.people[row] for row in scored.tolist()})
+    site.limits.check_scoring(config, site.ledger, people=people)
+    site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
+    sums = evaluate_rows(model, site.shard, scored, config)
     return ScoreSums(int(sums.pop("examples")), sums)
 
 
+_NO_PHOTO_NEEDED = LimitsExceeded, DeltaTooLarge, BudgetExhausted, ConfigError, WeightsUnavailable
+
+
 @contextmanager
-def one_reason_for_all() -> Iterator[None]:
+def one_reason_for_all(ledger: SiteLedger) -> Iterator[None]:
     """Whatever goes wrong with the photos under differential privacy is told as the same thing.
 
-    Which error it was may depend on a single photo; the site's own log has it all.
+    Which error it was may depend on a single photo; the site's own log has it all. Errors that
+    need no photo are told as long as nothing was charged: who hears them counts on that.
     """
+    before = len(ledger.read().entries)
     try:
         yield
-    except (LimitsExceeded, BudgetExhausted, LedgerError, ConfigError, WeightsUnavailable):
-        raise  # known before a photo is read
+    except LedgerError:
+        raise
+    except _NO_PHOTO_NEEDED as error:
+        if len(ledger.read().entries) > before:
+            raise Refused(Refusal.FAILED, str(error)) from error
+        raise
     except Exception as error:
         raise Refused(Refusal.FAILED, str(error)) from error
 

@@ -22,7 +22,8 @@ FaceMorphError                 1
 ├── OutputError               12   a result cannot be written
 ├── LedgerError               13   the record of privacy spent is damaged
 ├── PairsError                14   a table of pairs of photos cannot be used
-└── LimitsExceeded            15   a run asks for what the site's own limits forbid
+├── LimitsExceeded            15   a run asks for what the site's own limits forbid
+└── DeltaTooLarge             16   a promise that giving away a whole photo would keep
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "BudgetExhausted",
     "BundleError",
     "ConfigError",
+    "DeltaTooLarge",
     "FaceMorphError",
     "FederationError",
     "HubBusy",
@@ -160,6 +162,20 @@ class LimitsExceeded(FaceMorphError):
     """A run asks for what the site's own limits forbid; nothing was computed."""
 
     exit_code = 15
+
+
+class DeltaTooLarge(FaceMorphError):
+    """Delta is not below one over the number of photos; nothing was computed."""
+
+    exit_code = 16
+
+    def __init__(self, *, delta: float, photos: int) -> None:
+        self.delta, self.photos = delta, photos
+        super().__init__(
+            f"a delta of {delta:g} for {photos} photos is no promise: whoever gave one of them "
+            "away whole, drawn by lot, would keep it",
+            hint=f"set privacy.delta well below 1/{photos}, such as 1e-5",
+        )
 
 
 class FederationError(FaceMorphError):

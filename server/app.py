@@ -19,6 +19,7 @@ from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.federated import Handshake, shared_weights, signature
 from facemorph_core.models import build_model
+from facemorph_core.privacy import read_told
 from facemorph_core.training.start import starting_model
 from server.arrivals import Arrivals
 from server.conclude import conclude
@@ -26,6 +27,7 @@ from server.rounds import RoundKeeper
 from server.rule import merging_rule
 from server.runs import RunDirectory, choose_run
 from server.scoring import PublicFaces
+from server.spending import Spending
 from server.strategy import GuardedStrategy, packed
 
 log = logging.getLogger("flwr")
@@ -64,19 +66,24 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         simulated=simulated,
         first_round=run.state.round + 1,
         folder=run.path,
+        spending=Spending(run.path) if config.privacy else None,
     )
     released, memory = run.latest()
     start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
     keeper = RoundKeeper(run, strategy, PublicFaces.of(config, simulated=simulated))
-    strategy.start(
-        Arrivals(grid, strategy.take).as_grid(),
-        initial_arrays=start,
-        num_rounds=federation.rounds - run.state.round,
-        timeout=federation.deadline,
-        train_config=request(run),
-        evaluate_config=request(run),
-        evaluate_fn=keeper.after_round,
-    )
+    try:
+        strategy.start(
+            Arrivals(grid, strategy.take).as_grid(),
+            initial_arrays=start,
+            num_rounds=federation.rounds - run.state.round,
+            timeout=federation.deadline,
+            train_config=request(run),
+            evaluate_config=request(run),
+            evaluate_fn=keeper.after_round,
+        )
+    finally:
+        if config.privacy is not None:
+            log.info("the largest of the sites: epsilon %s", read_told(run.path).in_words())
 
 
 def request(run: RunDirectory) -> ConfigRecord:

@@ -27,7 +27,7 @@ def checked_training(reply: Message) -> RoundReport:
     Raises:
         FederationError: with the first reason against it.
     """
-    report = RoundReport.parse(_figures(reply))
+    report = RoundReport.parse(figures_of(reply))
     if list(reply.content.array_records) != [WEIGHTS]:
         raise FederationError("the reply does not hold one record of weights")
     return report
@@ -54,7 +54,7 @@ def checked_scores(reply: Message) -> ScoreSums | None:
     """
     if reply.has_error() and reply.error.code in NO_SCORES:
         return None
-    return ScoreSums.parse(_figures(reply))
+    return ScoreSums.parse(figures_of(reply))
 
 
 def size_of(record: ArrayRecord) -> int:
@@ -85,7 +85,12 @@ def _array(name: str, array: Array, shape: tuple[int, ...], kind: np.dtype[Any])
         raise FederationError(f"{name} cannot be read: {error}") from None
 
 
-def _figures(reply: Message) -> Mapping[str, object]:
+def figures_of(reply: Message) -> Mapping[str, object]:
+    """The figures of a reply as they came.
+
+    Raises:
+        FederationError: it has none.
+    """
     if reply.has_error():
         raise FederationError(_reason(reply.error.code))
     if list(reply.content.metric_records) != [FIGURES]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from facemorph_core.federated import RoundReport, ScoreSums
+from facemorph_core.privacy import Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class RoundLog:
     merged: bool = False
     training: RoundReport | None = None
     sites_scores: ScoreSums | None = None
+    spent: Spent | None = None
+    """What holds for every site that told, whether its reply was used or not."""
     bytes_down: int = 0
     """Bytes of weights sent to all sites for training."""
     bytes_up: int = 0

@@ -60,6 +60,7 @@ class RoundKeeper:
 def line(round_log: RoundLog, scores: dict[str, float]) -> dict[str, Any]:
     """A round as one object of ``metrics.jsonl``."""
     training, sites = round_log.training, round_log.sites_scores
+    spent = round_log.spent.as_record() if round_log.spent else {}
     return {
         "round": round_log.round,
         "merged": round_log.merged,
@@ -69,7 +70,7 @@ def line(round_log: RoundLog, scores: dict[str, float]) -> dict[str, Any]:
         "set_aside": [{"site": item.site, "reason": item.reason} for item in round_log.set_aside],
         "capped": [{"site": item.site, "reason": item.reason} for item in round_log.capped],
         "examples": training.examples if training else 0,
-        "training": dict(training.figures) if training else {},
+        "training": (dict(training.figures) if training else {}) | spent,
         "sites": {"faces": sites.examples, **sites.means()} if sites else {},
         "server": scores,
         "bytes_down": round_log.bytes_down,

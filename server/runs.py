@@ -3,6 +3,7 @@
 config.yaml                       the resolved config
 state.json                        where the run stands; written last, whole or not at all
 metrics.jsonl                     one object a round
+spent.jsonl                       what sites told of their epsilon (with privacy), as it came
 checkpoints/round-NNNN.safetensors  global encoder and decoder as they are released, float32
 checkpoints/optimiser-NNNN.safetensors  what the server needs beside them to go on: moments of
                                   FedAdam or FedYogi, the weights behind a running mean

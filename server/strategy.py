@@ -25,7 +25,7 @@ from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from facemorph_core.config.schema import FederationConfig
-from facemorph_core.errors import FederationError
+from facemorph_core.errors import FederationError, OutputError
 from facemorph_core.federated import (
     ScoreSums,
     merge_reports,
@@ -34,12 +34,14 @@ from facemorph_core.federated import (
 )
 from facemorph_core.federated.codec import Arrays
 from facemorph_core.federated.update import Signature
+from facemorph_core.privacy.told import Of
 from server.average import WeightAverage
 from server.bounds import Bounds
 from server.fold import check_memory, fold_for
 from server.names import SERVER, SiteNames
 from server.replies import checked_scores, size_of
 from server.roundlog import RoundLog, SetAside
+from server.spending import Spending
 from server.taken import TakenUpdates
 
 log = logging.getLogger("flwr")
@@ -61,6 +63,8 @@ class GuardedStrategy(Strategy):
     """Number of the next round; above 1 for a run that goes on."""
     folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     """Where the updates of a round may wait: as much room as they take together."""
+    spending: Spending | None = None
+    """Keeps what sites tell of their epsilon; None without differential privacy."""
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -103,6 +107,7 @@ class GuardedStrategy(Strategy):
             asked=wanted,
             bytes_down=wanted * size_of(arrays),
         )
+        self._note_asked()
         return self.rule.configure_train(self.current.round, arrays, config, _only(self._asked))
 
     def _nobody_asked(self, server_round: int, present: int) -> list[Message]:
@@ -120,10 +125,29 @@ class GuardedStrategy(Strategy):
             if reply is None:
                 raise FederationError("the reply cannot be read")
             self._names.note(node, reply)
+            self._note_spent(node, reply)
             if self._scoring:
                 self._take_scores(node, reply)
             else:
                 self._taken.take(node, reply)
+
+    def _note_asked(self) -> None:
+        if self.spending is not None:
+            sites = {node: self._names.of(node) for node in self._asked}
+            self.spending.ask(self.current.round, self._asks_for, sites)
+
+    def _note_spent(self, node: int, reply: Message) -> None:
+        """Keep what a site tells of its epsilon, whether its reply will do or not."""
+        if self.spending is None:
+            return
+        name, before = self._names.of(node), self.current.spent
+        told = self.spending.take(self.current.round, self._asks_for, node, name, reply)
+        if told is not None:
+            self.current.spent = told if before is None else told.beside(before)
+
+    @property
+    def _asks_for(self) -> Of:
+        return "scores" if self._scoring else "training"
 
     def _take_scores(self, node: int, reply: Message) -> None:
         scores = checked_scores(reply)
@@ -139,7 +163,7 @@ class GuardedStrategy(Strategy):
             yield
         except FederationError as error:
             self._set_aside(self._names.of(node), f"{where}{error}")
-        except OSError:
+        except (OSError, OutputError):
             raise  # our own disk is full; no reply fills it
         except Exception as error:
             log.warning("the reply of node %d", node, exc_info=error)
@@ -224,6 +248,7 @@ class GuardedStrategy(Strategy):
         if not (due and self.current.merged and self._asked):
             self._asked = []
             return []
+        self._note_asked()
         return self.rule.configure_evaluate(
             number, self.released(arrays), config, _only(self._asked)
         )

@@ -438,8 +438,9 @@ class PrivacyConfig(Section):
     """Standard deviation of the noise divided by max_grad_norm."""
     max_grad_norm: Annotated[Real, Field(ge=1e-6, le=1e6)] = 1.0
     """Bound on the norm of one photo's gradient."""
-    delta: Annotated[Real, Field(gt=0, lt=1)] = 1e-5
-    """Probability that the guarantee may fail; well below one over the number of photos."""
+    delta: Annotated[Real, Field(gt=0, lt=0.5)] = 1e-5
+    """Probability that the guarantee may fail; well below one over the number of photos at a
+    site, which refuses one that is not below it."""
     max_epsilon: Positive = 8.0
     """A site stops before its epsilon, composed over all rounds, passes this."""
     scoring: PrivateScoring | None = None

@@ -24,6 +24,8 @@ from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.errors import ModelError
 from facemorph_core.export.bundle import write_bundle
 from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.privacy import Told, read_told
+from facemorph_core.privacy.spent import rounded_up
 from facemorph_core.rundir import read_metrics
 
 _CHECKPOINT = re.compile(r"^(round|epoch)-(\d+)\.safetensors$")
@@ -47,8 +49,6 @@ class Facts:
 
     training: dict[str, Any]
     metrics: dict[str, Any]
-    epsilon: float | None
-    """The largest that any site has reported so far."""
 
 
 def bundle_run(
@@ -75,6 +75,7 @@ def bundle_run(
     checkpoint = find_checkpoint(run, round=round)
     config = load_run_config(run / "config.yaml")
     facts = read_facts(run, checkpoint)
+    told = read_told(run, up_to=None if round is None else checkpoint.number)
     return write_bundle(
         load_model(config, checkpoint.path),
         out or run / _default_name(checkpoint, chosen=round is not None),
@@ -83,7 +84,7 @@ def bundle_run(
         metrics=facts.metrics if measured is None else measured,
         scored=None if measured is None else measured["model"]["networks"],
         card_notes=said,
-        privacy=None if config.privacy is None else _privacy(config.privacy, facts.epsilon),
+        privacy=None if config.privacy is None else _privacy(config.privacy, told),
     )
 
 
@@ -163,11 +164,9 @@ def read_facts(run: Path, checkpoint: Checkpoint) -> Facts:
         "examples": last.get("examples"),
         "seconds": round(sum(row.get("seconds", 0) for row in rows), 1),
     }
-    promised = [row.get("training", {}).get("epsilon") for row in rows]
     return Facts(
         training={f"{unit}s": number, **{key: value for key, value in counted.items() if value}},
         metrics=_figures(last),
-        epsilon=max((each for each in promised if each is not None), default=None),
     )
 
 
@@ -200,7 +199,8 @@ def _is_number(value: object) -> bool:
     return math.isfinite(value)
 
 
-def _privacy(privacy: PrivacyConfig, epsilon: float | None) -> dict[str, Any]:
+def _privacy(privacy: PrivacyConfig, told: Told) -> dict[str, Any]:
+    """What may be said to everybody: how many sites did not tell, not which."""
     statement: dict[str, Any] = {
         "mechanism": "DP-SGD at every site: photos drawn by Poisson sampling, each photo's "
         "gradient clipped, Gaussian noise added",
@@ -211,7 +211,17 @@ def _privacy(privacy: PrivacyConfig, epsilon: float | None) -> dict[str, Any]:
         + "; counts of photos as they are",
         **privacy.model_dump(mode="json", exclude={"scoring"}),
     }
-    if epsilon is not None:
-        statement["epsilon"] = epsilon
-        statement["composed_over"] = "all rounds up to this one, the largest of all sites"
+    spent = told.for_all
+    if spent is None:
+        return statement | {"epsilon": "not known"}
+    at_least = f"at least {rounded_up(spent.epsilon)}"
+    statement["epsilon"] = at_least if told.silent else spent.epsilon
+    statement["delta"] = spent.delta
+    if len(told.largest) > 1:
+        statement["epsilon_at"] = {f"{d:g}": e for d, e in sorted(told.largest.items())}
+    if told.silent:
+        statement["sites_that_did_not_tell"] = len(told.silent)
+    statement["composed_over"] = (
+        "all that sites had released when they told it, merged or not; the largest of all sites"
+    )
     return statement

@@ -11,6 +11,7 @@ from enum import IntEnum
 from facemorph_core.errors import (
     BudgetExhausted,
     ConfigError,
+    DeltaTooLarge,
     FaceMorphError,
     LedgerError,
     LimitsExceeded,
@@ -37,6 +38,7 @@ class Refusal(IntEnum):
     LIMITS_EXCEEDED = 1010
     SCORES_NOT_DUE = 1011
     LEDGER_UNUSABLE = 1012
+    DELTA_TOO_LARGE = 1013
 
     @property
     def sentence(self) -> str:
@@ -58,7 +60,25 @@ _SENTENCES = {
     Refusal.LIMITS_EXCEEDED: "the site's own limits forbid what was asked for",
     Refusal.SCORES_NOT_DUE: "scores were asked for in a round in which they are not due",
     Refusal.LEDGER_UNUSABLE: "the site's ledger is missing, damaged or cannot be written",
+    Refusal.DELTA_TOO_LARGE: "privacy.delta is not below one over the site's number of photos",
 }
+
+BEFORE_A_CHARGE = frozenset(
+    {
+        Refusal.VERSION_DIFFERS,
+        Refusal.CONFIG_DIFFERS,
+        Refusal.CODE_DIFFERS,
+        Refusal.WEIGHTS_DIFFER,
+        Refusal.SHARD_UNUSABLE,
+        Refusal.BUDGET_EXHAUSTED,
+        Refusal.WEIGHTS_MISSING,
+        Refusal.NOTHING_TO_SCORE,
+        Refusal.LIMITS_EXCEEDED,
+        Refusal.SCORES_NOT_DUE,
+        Refusal.DELTA_TOO_LARGE,
+    }
+)
+"""What a site under differential privacy says only while nothing is in its ledger for the round."""
 
 
 class Refused(FaceMorphError):
@@ -78,6 +98,8 @@ def refusal_for(error: Exception) -> Refusal:
             return error.refusal
         case BudgetExhausted():
             return Refusal.BUDGET_EXHAUSTED
+        case DeltaTooLarge():
+            return Refusal.DELTA_TOO_LARGE
         case LimitsExceeded():
             return Refusal.LIMITS_EXCEEDED
         case LedgerError():

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from facemorph_core.errors import FederationError
+from facemorph_core.privacy.spent import Spent
 
 EXAMPLES = "num-examples"
 """Key of the count of images that a report speaks for."""
@@ -54,21 +55,26 @@ class ScoreSums:
 
     examples: int
     sums: Mapping[str, float] = field(default_factory=dict)
+    spent: Spent | None = None
+    """Of the photos that were scored, under differential privacy."""
 
     @classmethod
     def parse(cls, record: Mapping[str, object]) -> ScoreSums:
         """Read what a site sent; raises like `RoundReport.parse`."""
-        examples, sums = _parse(record, per_image=True)
-        return cls(examples, sums)
+        told = PROMISES if "epsilon" in record else ()
+        sums = {name: value for name, value in record.items() if name not in told}
+        return cls(*_parse(sums, per_image=True), Spent.parse(record) if told else None)
 
     def counted_as(self, examples: int) -> ScoreSums:
         """The same means, for a site that counts as ``examples`` faces."""
         share = examples / self.examples
-        return ScoreSums(examples, {name: total * share for name, total in self.sums.items()})
+        sums = {name: total * share for name, total in self.sums.items()}
+        return ScoreSums(examples, sums, self.spent)
 
     def as_record(self) -> dict[str, int | float]:
         """The form in which it travels."""
-        return {EXAMPLES: self.examples, **self.sums}
+        spent = {} if self.spent is None else self.spent.as_record()
+        return {EXAMPLES: self.examples, **self.sums, **spent}
 
     def means(self) -> dict[str, float]:
         """Mean of each score over the faces."""

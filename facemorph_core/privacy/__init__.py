@@ -11,6 +11,8 @@ from facemorph_core.privacy.ledger import Ledger
 from facemorph_core.privacy.limits import SiteLimits, load_limits
 from facemorph_core.privacy.photos import PhotoSet, photos_of
 from facemorph_core.privacy.site_ledger import SiteLedger
+from facemorph_core.privacy.spent import Spent
+from facemorph_core.privacy.told import Told, read_told
 
 __all__ = [
     "Event",
@@ -21,7 +23,10 @@ __all__ = [
     "PlainRelease",
     "SiteLedger",
     "SiteLimits",
+    "Spent",
+    "Told",
     "epsilon",
     "load_limits",
     "photos_of",
+    "read_told",
 ]

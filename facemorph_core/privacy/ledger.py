@@ -4,14 +4,15 @@ Format 2, one JSON object a line, oldest first:
 
     | {"kind": "ledger", "format": 2, "ledger": ID, "before": HASH, "at": TIME, "chain": HASH}
     | {"kind": "gaussian_steps", "noise_multiplier": ..., "sample_rate": ..., "steps": ...,
-    |  "photos": FINGERPRINT, "at": TIME, "chain": HASH}
+    |  "delta": ..., "photos": FINGERPRINT, "at": TIME, "chain": HASH}
     | {"kind": "plain_release", "what": "weights" or "scores",
     |  "photos": FINGERPRINT, "at": TIME, "chain": HASH}
 
 ``chain`` is the SHA-256 of the chain of the line before and of the line's own facts, so that no
 line but the last ones can be changed, moved or taken out unnoticed. ``before`` is the SHA-256 of
 what stood in the file before it was chained: of nothing, or of lines of format 1, which name no
-photos and therefore count for all.
+photos and therefore count for all. ``delta`` is the one that the release was promised at; lines
+of earlier versions lack it.
 
 A line cut short at the very end (no newline) was never followed by a release: it does not count
 and the next one replaces it. Any other damage is an error, because what is left to spend is then
@@ -50,6 +51,8 @@ class Entry:
     photos: str | None
     """Fingerprint of the photos it was computed from; None is all, before format 2."""
     at: datetime
+    delta: float | None = None
+    """At which it was promised, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class Ledger:
     def about(self, is_concerned: Callable[[str | None], bool]) -> tuple[Event, ...]:
         """The releases from sets of photos that ``is_concerned`` picks by fingerprint."""
         return tuple(entry.event for entry in self.entries if is_concerned(entry.photos))
+
+    def delta_of(self, is_concerned: Callable[[str | None], bool], *, asked: float) -> float:
+        """``asked``, or the smallest delta that any of these releases was promised at."""
+        promised = (entry.delta for entry in self.entries if is_concerned(entry.photos))
+        return min([asked, *(delta for delta in promised if delta is not None)])
 
 
 def parse(name: str, content: bytes) -> Ledger:
@@ -112,13 +120,14 @@ def first_line(ledger: Ledger, at: datetime) -> tuple[bytes, str]:
     return _chained(facts, "")
 
 
-def next_line(ledger: Ledger, event: Event, photos: str, at: datetime) -> tuple[bytes, str]:
+def next_line(
+    ledger: Ledger, event: Event, photos: str, at: datetime, *, delta: float | None = None
+) -> tuple[bytes, str]:
     """The line of a release from the set ``photos`` at the end of a chain, and its chain."""
     kind = next(name for name, of in _KINDS.items() if isinstance(event, of))
-    moment = at.isoformat(timespec="seconds")
-    return _chained(
-        {"kind": kind, **asdict(event), "photos": photos, "at": moment}, ledger.chains[-1]
-    )
+    promised = {} if delta is None else {"delta": delta}
+    facts = {"kind": kind, **asdict(event), **promised, "photos": photos}
+    return _chained(facts | {"at": at.isoformat(timespec="seconds")}, ledger.chains[-1])
 
 
 def charge(spent: tuple[Event, ...], event: GaussianSteps, *, delta: float, limit: float) -> float:
@@ -180,9 +189,12 @@ def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> E
             )
         else:
             event = _KINDS[facts["kind"]](facts["what"])  # type: ignore[call-arg]
+        delta = float(facts["delta"]) if "delta" in facts else None
+        if delta is not None and not 0 < delta < 1:
+            raise ValueError("no probability")
     except (ValueError, KeyError, TypeError, OverflowError):
         raise _damaged(name, number, "is not a record of a release") from None
-    return Entry(event, photos, at)
+    return Entry(event, photos, at, delta)
 
 
 def _damaged(name: str, number: int, how: str) -> LedgerError:

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from facemorph_core.config.load import load_section
-from facemorph_core.config.schema import Count, Fraction, NonNegative, Positive, RunConfig, Section
-from facemorph_core.errors import LimitsExceeded
+from facemorph_core.config.schema import Count, NonNegative, Positive, Real, RunConfig, Section
+from facemorph_core.errors import DeltaTooLarge, LimitsExceeded
 from facemorph_core.privacy.site_ledger import SiteLedger
 
 DAY = timedelta(days=1)
@@ -29,9 +29,15 @@ class SiteLimits(Section):
     min_noise_multiplier: NonNegative = 0.5
     """Least noise of training under differential privacy."""
     max_epsilon: Positive = 8.0
-    """Most that may ever be spent on a photo, over all runs, at the delta of the release."""
-    max_delta: Annotated[Fraction, Field(gt=0)] = 1e-5
-    """A run's delta is lowered to this one."""
+    """Most that may ever be spent on a photo, over all runs, at `max_delta` or a smaller delta."""
+    max_delta: Annotated[Real, Field(gt=0, le=0.5)] = 1e-5
+    """A run's delta is lowered to this one, and to the smallest that these photos were ever
+    released at."""
+    min_trained_photos: Count = 20
+    """Updates come from training on so many photos at least, as that on one photo is the photo,
+    and who is among eight can be told for sure."""
+    min_trained_people: Count = 5
+    """Updates come from training on photos of so many people at least."""
     scoring: Literal["never", "noised", "plain"] = "never"
     """Whether models are scored on the photos kept aside: never, only in sums with noise, or, in
     rounds without differential privacy, also in plain sums."""
@@ -49,7 +55,9 @@ class SiteLimits(Section):
             privacy="optional",
             min_noise_multiplier=0.0,
             max_epsilon=1e9,
-            max_delta=1.0,
+            max_delta=0.5,
+            min_trained_photos=1,
+            min_trained_people=1,
             scoring="plain",
             min_scoring_noise=0.0,
             min_scored_people=1,
@@ -67,6 +75,17 @@ class SiteLimits(Section):
         elif config.privacy.noise_multiplier < self.min_noise_multiplier:
             raise _too_little("min_noise_multiplier", self, config.privacy.noise_multiplier)
         self._check_day(ledger)
+
+    def check_faces(self, *, photos: int, people: int) -> None:
+        """Refuse to train on too few photos, or photos of too few people.
+
+        Raises:
+            LimitsExceeded: with the setting of this site.
+        """
+        for name, found in (("min_trained_photos", photos), ("min_trained_people", people)):
+            least = getattr(self, name)
+            if found < least:
+                raise LimitsExceeded(f"{name}: {least}, and the shard has {found} to train on")
 
     def check_scoring(self, config: RunConfig, ledger: SiteLedger, *, people: int) -> None:
         """Refuse scores that go past them; ``people`` are those whose photos are scored.
@@ -91,9 +110,16 @@ class SiteLimits(Section):
             raise LimitsExceeded(f"scores are sums over {least} people, and these are {people}")
         self._check_day(ledger)
 
-    def delta(self, asked: float) -> float:
-        """The delta at which a release is charged."""
-        return min(asked, self.max_delta)
+    def delta(self, asked: float, *, photos: int) -> float:
+        """The delta at which a release that is computed from so many photos is charged.
+
+        Raises:
+            DeltaTooLarge: it is not below one over their number.
+        """
+        delta = min(asked, self.max_delta)
+        if delta * photos >= 1:
+            raise DeltaTooLarge(delta=delta, photos=photos)
+        return delta
 
     def epsilon(self, asked: float) -> float:
         """What may be spent in all."""

@@ -29,6 +29,7 @@ from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
 from facemorph_core.privacy.heads import Heads
 from facemorph_core.privacy.ledger import Ledger, charge, first_line, next_line, parse
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
+from facemorph_core.privacy.spent import Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ class SiteLedger:
 
     def charge(
         self, photos: PhotoSet, event: GaussianSteps, *, delta: float, limit: float
-    ) -> float:
-        """Write ``event`` down and return the epsilon of ``photos`` that it leads to.
+    ) -> Spent:
+        """Write ``event`` down and return what ``photos`` have spent with it.
 
+        It is judged at ``delta``, or at the smallest delta that any of the photos was ever
+        released at: at a larger one epsilon is smaller, and a spent budget would open again.
         Two processes of one site cannot both spend the rest: the check and the write are one.
 
         Raises:
@@ -72,10 +75,11 @@ class SiteLedger:
         """
         with self._held():
             ledger = self._checked(photos)
-            spent = ledger.about(self._concerns(photos))
-            after = charge(spent, event, delta=delta, limit=limit)
-            self._append(ledger, event, photos)
-        return after
+            concerns = self._concerns(photos)
+            delta = ledger.delta_of(concerns, asked=delta)
+            after = charge(ledger.about(concerns), event, delta=delta, limit=limit)
+            self._append(ledger, event, photos, delta=delta)
+        return Spent(after, delta)
 
     def note(self, photos: PhotoSet, event: PlainRelease) -> None:
         """Write down that something without noise leaves: no epsilon holds for it any more.
@@ -121,7 +125,9 @@ class SiteLedger:
 
         return concerns
 
-    def _append(self, ledger: Ledger, event: Event, photos: PhotoSet) -> None:
+    def _append(
+        self, ledger: Ledger, event: Event, photos: PhotoSet, *, delta: float | None = None
+    ) -> None:
         """The head as it was, the set of photos, the line, the head: each synced before the next.
 
         From the first of these on a missing file is noticed, and which photos were in it is known.
@@ -132,7 +138,7 @@ class SiteLedger:
         self.heads.keep(self.path, ledger, photos)
         name = keep_set(self.path.parent / "photos", photos)
         longer = ledger if ledger.chains else ledger.with_line(*first_line(ledger, now))
-        longer = longer.with_line(*next_line(longer, event, name, now))
+        longer = longer.with_line(*next_line(longer, event, name, now, delta=delta))
         _write_behind(self.path, len(ledger.text), longer.text[len(ledger.text) :])
         self.heads.keep(self.path, longer, photos)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.metrics.evaluation import spread
+from facemorph_core.privacy import Told, read_told
 from facemorph_core.report.chart import Line, line_chart
 from facemorph_core.rundir import read_metrics, write_atomic
 
@@ -49,7 +50,7 @@ def write_run_report(run: Path) -> Path:
         morph_sheet=_inline(run / "morph.png"),
         morph_before=_inline(run / "morph-before.png"),
         morph_gif=_inline(run / "morph.gif"),
-        privacy=privacy_words(config, rounds),
+        privacy=privacy_words(config, read_told(run)),
     )
     path = run / "report.html"
     write_atomic(path, page.encode("utf-8"))
@@ -114,7 +115,7 @@ def charts(rounds: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def privacy_words(config: RunConfig, rounds: list[dict[str, Any]]) -> str:
+def privacy_words(config: RunConfig, told: Told) -> str:
     """What was released and under which promise, in one paragraph."""
     released = (
         "Left the sites: encoder and decoder weights, image counts and the mean figures below. "
@@ -125,14 +126,11 @@ def privacy_words(config: RunConfig, rounds: list[dict[str, Any]]) -> str:
             f"{released} Trained without differential privacy: the weights themselves may still "
             "reveal training photos."
         )
-    spent = [e["training"]["epsilon"] for e in rounds if "epsilon" in e.get("training", {})]
-    epsilon = f"{max(spent):.2f}" if spent else "0 (nothing was released)"
-    deltas = [e["training"]["delta"] for e in rounds if "delta" in e.get("training", {})]
-    delta = max(deltas, default=config.privacy.delta)
     return (
-        f"{released} Trained with DP-SGD at every site: epsilon {epsilon} of at most "
-        f"{config.privacy.max_epsilon:g} at delta {delta:g}, composed over all "
-        "rounds, the largest of the sites. The unit is one photo, neighbours differ by adding or "
+        f"{released} Trained with DP-SGD at every site: epsilon {told.in_words()}; at most "
+        f"{config.privacy.max_epsilon:g} at delta {config.privacy.delta:g} was allowed. Composed "
+        "over all that was released of the photos, merged or not, the largest of the sites, by "
+        "their own word. The unit is one photo, neighbours differ by adding or "
         "removing one. Not covered: all photos of one person together, and the counts of photos."
     )
 

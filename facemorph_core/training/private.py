@@ -91,19 +91,22 @@ def train_privately(
         "steps".
 
     Raises:
-        LimitsExceeded, BudgetExhausted: before a photo was read; nothing is charged.
+        LimitsExceeded, DeltaTooLarge, BudgetExhausted: before a photo was read; nothing is
+            charged.
         LedgerError: the ledger is damaged, or the charge could not be written.
         TrainingDiverged: the model is what it was; the round is charged all the same.
     """
     privacy = private_config(config)
     limits.check_training(config, ledger)
     rows, photos = distinct(shard, train_rows(shard, model.image_size))
+    limits.check_faces(photos=len(rows), people=len({shard.people[row] for row in rows.tolist()}))
     event = planned_release(config, privacy, examples=len(rows), epochs=epochs)
-    delta, limit = limits.delta(privacy.delta), limits.epsilon(privacy.max_epsilon)
+    delta = limits.delta(privacy.delta, photos=len(rows))
+    limit = limits.epsilon(privacy.max_epsilon)
     trained, secret = copy.deepcopy(model), secret or Secret()
     with cpu_threads(config.training.threads):
         trainer = PrivateTrainer(trained, config, secret=secret, proximal_mu=proximal_mu)
-        epsilon = ledger.charge(photos, event, delta=delta, limit=limit)
+        spent = ledger.charge(photos, event, delta=delta, limit=limit)
         for done in range(event.steps):
             at = Moment(share_at(progress, done, event.steps), 0, done)
             batch = poisson_batch(rows, event.sample_rate, secret, step=done)
@@ -113,9 +116,7 @@ def train_privately(
         weights = trainer.finish()
     model.load_state_dict(weights)
     at_rest(model)
-    return TrainedRound(
-        len(rows), {"epsilon": epsilon, "delta": delta, "steps": float(event.steps)}
-    )
+    return TrainedRound(len(rows), {**spent.as_record(), "steps": float(event.steps)})
 
 
 def private_config(config: RunConfig) -> PrivacyConfig:

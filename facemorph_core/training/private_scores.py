@@ -17,11 +17,12 @@ import numpy as np
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.models import Autoencoder
-from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits
+from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, Spent
 from facemorph_core.privacy.mechanism import poisson_batch
 from facemorph_core.privacy.photos import distinct
 from facemorph_core.privacy.secret import Secret
 from facemorph_core.training.batches import check_size
+from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.evaluate import face_scores
 from facemorph_core.training.private import PrivateFaces, private_config
 
@@ -37,13 +38,14 @@ def score_privately(
     ledger: SiteLedger,
     limits: SiteLimits,
     secret: Secret | None = None,
-) -> dict[str, float]:
-    """{"examples", "psnr", "ssim"}: how many "val" photos there are, and noised sums over them.
+) -> tuple[dict[str, float], Spent]:
+    """How many "val" photos there are with noised sums over them, and what these have spent.
 
-    With more photos than ``evaluation.max_faces`` so many are drawn on average, each by itself.
+    The first is {"examples", "psnr", "ssim"}. With more photos than ``evaluation.max_faces`` so
+    many are drawn on average, each by itself.
 
     Raises:
-        LimitsExceeded, BudgetExhausted: before a photo was read; nothing is charged.
+        LimitsExceeded, DeltaTooLarge, BudgetExhausted: before a photo was read; nothing is charged.
         LedgerError: the charge could not be written.
     """
     rows, photos = distinct(shard, shard.rows("val"))
@@ -51,13 +53,14 @@ def score_privately(
     people = len({shard.people[row] for row in rows.tolist()})
     limits.check_scoring(config, ledger, people=min(people, int(rate * len(rows))))
     check_size(shard, model.image_size)
+    choose_compute(config.training)  # or why there is none here, before it costs anything
     privacy = private_config(config)
     scoring = privacy.scoring
     assert scoring is not None, "refused by the limits"
-    ledger.charge(
+    spent = ledger.charge(
         photos,
         GaussianSteps(scoring.noise_multiplier, rate, 1),
-        delta=limits.delta(privacy.delta),
+        delta=limits.delta(privacy.delta, photos=len(rows)),
         limit=limits.epsilon(privacy.max_epsilon),
     )
     secret = secret or Secret()
@@ -70,4 +73,4 @@ def score_privately(
         between = np.nan_to_num((scores[name] - low) / (high - low), nan=0.0).clip(0, 1)
         mean = (between.sum() + added) / (rate * len(rows))
         told[name] = float(len(rows) * (low + (high - low) * mean))
-    return told
+    return told, spent

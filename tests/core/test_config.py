@@ -84,6 +84,14 @@ def test_a_missing_file_says_so():
         load_run_config("nowhere.yaml")
 
 
+@pytest.mark.parametrize("delta", ["0", "0.5", "1", ".nan", "-1e-5"])
+def test_a_delta_that_is_no_promise_for_two_photos_is_refused(tmp_path, delta):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"name: x\nprivacy: {{noise_multiplier: 1.0, delta: {delta}}}\n")
+    with pytest.raises(ConfigError, match=r"privacy\.delta"):
+        load_run_config(path)
+
+
 def test_a_gan_under_differential_privacy_is_refused_with_the_reason(tmp_path):
     path = tmp_path / "a.yaml"
     values = {"name": "x", "model": {"kind": "vaegan"}, "privacy": {"noise_multiplier": 1.0}}

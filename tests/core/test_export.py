@@ -337,7 +337,8 @@ def test_privacy_is_stated_with_unit_delta_and_what_was_released(run: Path) -> N
     rows = [(1, 2.5), (2, 3.2), (10, 3.1), (11, 3.9)]  # another site speaks in each round
     lines = [json.dumps({"round": n, "training": {"epsilon": e, "delta": 1e-5}}) for n, e in rows]
     (run / "metrics.jsonl").write_text("\n".join(lines))
-    bundle = open_bundle(bundle_run(run))
+    assert open_bundle(bundle_run(run)).manifest.privacy["epsilon"] == 3.9
+    bundle = open_bundle(bundle_run(run, round=10))
     statement = bundle.manifest.privacy
     assert isinstance(statement, dict)
     assert statement["epsilon"] == 3.2

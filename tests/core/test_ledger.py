@@ -23,6 +23,7 @@ from facemorph_core.privacy import (
     Heads,
     PlainRelease,
     SiteLedger,
+    SiteLimits,
     epsilon,
     photos_of,
 )
@@ -40,7 +41,7 @@ def ledger(tmp_path: Path) -> SiteLedger:
 
 
 def charged(ledger: SiteLedger, event=EVENT, photos=PHOTOS, limit: float = 50) -> float:
-    return ledger.charge(photos, event, delta=DELTA, limit=limit)
+    return ledger.charge(photos, event, delta=DELTA, limit=limit).epsilon
 
 
 def events(ledger: SiteLedger) -> list[object]:
@@ -65,7 +66,7 @@ def test_a_line_holds_facts_and_no_conclusions(ledger):
     beginning, facts = map(json.loads, ledger.path.read_text().splitlines())
     assert {*beginning} == {"kind", "format", "ledger", "before", "at", "chain"}
     told = {"kind", "noise_multiplier", "sample_rate", "steps"}
-    assert {*facts} == told | {"photos", "at", "chain"}
+    assert {*facts} == told | {"delta", "photos", "at", "chain"}
 
 
 def test_a_refused_release_leaves_no_line(ledger):
@@ -167,6 +168,74 @@ def test_photos_are_told_apart_by_their_file_or_else_by_their_pixels():
     assert len(photos_of(Shard(), "train")) == 3
     assert "file" in photos_of(Shard(), "train")
     assert photos_of(Shard(), "train") == photos_of(Shard(), "val")
+
+
+# --- what a run may change ------------------------------------------------------------------
+
+
+def test_a_refused_budget_does_not_open_again_at_another_delta(ledger):
+    """At a larger delta epsilon is smaller: what was refused at 1e-5 went on at 1e-3."""
+    limit = epsilon([EVENT] * 2, 1e-5) + 1e-6
+    for _ in range(2):
+        charged(ledger, limit=limit)
+    assert epsilon([EVENT] * 3, 1e-3) < limit
+    for delta in (1e-5, 1e-4, 1e-3, 0.4):
+        with pytest.raises(BudgetExhausted) as caught:
+            ledger.charge(PHOTOS, EVENT, delta=delta, limit=limit)
+        assert caught.value.delta == 1e-5
+    assert ledger.charge(frozenset("new"), EVENT, delta=1e-3, limit=limit).delta == 1e-3
+
+
+SETS = st.frozensets(st.sampled_from("abc"), min_size=1)
+RUNS = st.tuples(SETS, st.sampled_from([1e-7, 1e-5, 1e-3, 0.1]), st.floats(0.5, 6))
+SITE = st.tuples(st.sampled_from([1e-6, 1e-4, 0.01]), st.floats(1, 8))
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs=st.lists(RUNS, min_size=2, max_size=8), site=SITE)
+def test_no_promise_to_a_photo_is_broken_by_a_later_delta(runs, site, tmp_path_factory):
+    """A later run breaks an earlier (epsilon, delta) only by asking for a larger epsilon, and never
+    the site's own."""
+    folder = tmp_path_factory.mktemp("site")
+    ledger = SiteLedger(folder / "privacy.jsonl", Heads(folder / "heads"))
+    limits, kept = SiteLimits(max_delta=site[0], max_epsilon=site[1]), []
+    for photos, asked, most in runs:
+        delta, limit = limits.delta(asked, photos=len(photos)), limits.epsilon(most)
+        try:
+            spent = ledger.charge(photos, EVENT, delta=delta, limit=limit)
+        except BudgetExhausted:
+            continue
+        assert spent.delta <= delta
+        kept.append((photos, asked, most))
+        for photo in "abc":
+            of_photo = [each for each in kept if photo in each[0]]
+            one = frozenset(photo)
+            assert ledger.spent(one, limits.max_delta) <= limits.max_epsilon
+            for number, (_, promised, _) in enumerate(of_photo):
+                later = max(most for _, _, most in of_photo[number:])
+                assert ledger.spent(one, promised) <= later
+
+
+def test_lines_without_a_delta_are_read_and_bind_no_run(ledger):
+    charged(ledger)
+    before = ledger.read()
+    line = lines_of.next_line(before, EVENT, fingerprint("z"), datetime.now(UTC))
+    keep_set(ledger.path.parent / "photos", frozenset("z"))
+    ledger.path.write_bytes(before.with_line(*line).text)
+    assert [entry.delta for entry in ledger.read().entries] == [DELTA, None]
+    assert ledger.charge(frozenset("z"), EVENT, delta=1e-3, limit=50).delta == 1e-3
+
+
+@pytest.mark.parametrize("delta", [0, 1, -1e-5, float("nan"), "much", None, []])
+def test_a_delta_that_cannot_be_is_damage(ledger, delta):
+    charged(ledger)
+    line = lines_of.next_line(ledger.read(), EVENT, fingerprint(PHOTOS), datetime.now(UTC))
+    facts = json.loads(line[0]) | {"delta": delta}
+    del facts["chain"]
+    with ledger.path.open("ab") as file:
+        file.write(lines_of._chained(facts, ledger.read().chains[-1])[0])
+    with pytest.raises(LedgerError, match="not a record"):
+        charged(ledger)
 
 
 # --- what happens to files -------------------------------------------------------------------

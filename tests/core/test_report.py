@@ -99,7 +99,10 @@ def test_epsilon_never_stands_alone(run):
     append_metrics(path, entry(1, training={"epsilon": 1.5, "delta": 1e-5}))
     append_metrics(path, entry(2, training={"epsilon": 2.5, "delta": 1e-5}))
     _, words = read(path)
-    assert "epsilon 2.50 of at most 4 at delta 1e-05, composed over all rounds" in words
+    assert (
+        "epsilon 2.50 at delta 1e-05; at most 4 at delta 1e-05 was allowed. Composed over all"
+        in words
+    )
     assert "The unit is one photo" in words
 
 

@@ -22,6 +22,7 @@ from facemorph_core.config.schema import EvaluationConfig, RunConfig
 from facemorph_core.errors import (
     BudgetExhausted,
     ConfigError,
+    DeltaTooLarge,
     LedgerError,
     LimitsExceeded,
     ModelError,
@@ -35,6 +36,7 @@ from facemorph_core.privacy import (
     PlainRelease,
     SiteLedger,
     SiteLimits,
+    Spent,
     epsilon,
     photos_of,
 )
@@ -61,6 +63,7 @@ from facemorph_core.weights import find
 AT = Moment(1.0, 0, 0)
 KEY = bytes(32)
 LIMITS = SiteLimits.of_a_simulation()
+FEW = {"min_trained_photos": 1, "min_trained_people": 1}
 
 
 @dataclass
@@ -414,13 +417,13 @@ def unread(count: int) -> Faces:
 @pytest.mark.parametrize(
     ("limits", "error"),
     [
-        (SiteLimits(max_epsilon=0.5), BudgetExhausted),
-        (SiteLimits(max_epsilon=20, max_delta=1e-300), BudgetExhausted),
-        (SiteLimits(max_epsilon=100, min_noise_multiplier=1.1), LimitsExceeded),
+        (SiteLimits(**FEW, max_epsilon=0.5), BudgetExhausted),
+        (SiteLimits(**FEW, max_epsilon=20, max_delta=1e-300), BudgetExhausted),
+        (SiteLimits(**FEW, max_epsilon=100, min_noise_multiplier=1.1), LimitsExceeded),
     ],
 )
 def test_what_the_site_does_not_allow_is_refused_before_a_photo_is_read(ledger, limits, error):
-    config = run_config(privacy={"max_epsilon": 1e300, "delta": 0.5})
+    config = run_config(privacy={"max_epsilon": 1e300, "delta": 0.4})
     model = build_model(config.model)
     with pytest.raises(error):
         train(unread(6), config, ledger, model=model, limits=limits)
@@ -428,8 +431,44 @@ def test_what_the_site_does_not_allow_is_refused_before_a_photo_is_read(ledger, 
     assert torch.equal(weights(model), weights(build_model(config.model)))
 
 
+@pytest.mark.parametrize(("delta", "allowed"), [(0.4, False), (1 / 8, False), (0.12, True)])
+def test_delta_is_below_one_over_the_photos(ledger, delta, allowed):
+    """Else whoever gave one photo away, drawn by lot, would keep the promise."""
+    config = run_config(privacy={"delta": delta})
+    if allowed:
+        assert train(Faces.made(8), config, ledger)[0].metrics["delta"] == delta
+        return
+    with pytest.raises(DeltaTooLarge, match=r"for 8 photos is no promise"):
+        train(unread(8), config, ledger)
+    aside = Unread(unread(8).pixels, val=8, source_digests=list("abcdefgh"))
+    with pytest.raises(DeltaTooLarge):
+        score(aside, scoring(delta=delta), ledger)
+    assert not ledger.path.exists()
+
+
+def test_copies_of_a_photo_do_not_make_it_many(ledger):
+    faces = Unread(np.zeros((8, 32, 32, 3), np.uint8), source_digests=list("aaaabbbb"))
+    with pytest.raises(LimitsExceeded, match="min_trained_photos: 3"):
+        train(faces, run_config(), ledger, limits=SiteLimits(**{**FEW, "min_trained_photos": 3}))
+
+
+@pytest.mark.parametrize(
+    ("photos", "people", "words"),
+    [(19, 19, "min_trained_photos: 20"), (20, 4, "min_trained_people: 5"), (1, 1, "min_trained")],
+)
+def test_a_site_does_not_train_on_a_few_photos_or_people(ledger, photos, people, words):
+    faces = Unread(
+        np.zeros((photos, 32, 32, 3), np.uint8),
+        people=[f"person {i % people}" for i in range(photos)],
+        source_digests=[f"digest {i}" for i in range(photos)],
+    )
+    with pytest.raises(LimitsExceeded, match=words):
+        train(faces, run_config(), ledger, limits=SiteLimits(max_epsilon=100))
+    assert not ledger.path.exists()
+
+
 def test_so_many_releases_a_day_and_no_more(ledger):
-    limits = SiteLimits(max_epsilon=100, max_releases_a_day=2)
+    limits = SiteLimits(**FEW, max_epsilon=100, max_releases_a_day=2)
     for _ in range(2):
         train(Faces.made(6), run_config(), ledger, limits=limits)
     with pytest.raises(LimitsExceeded, match="max_releases_a_day"):
@@ -509,7 +548,7 @@ untrained = cache(build_model)
 
 def score(faces: Faces, config: RunConfig, ledger: SiteLedger, **options) -> dict[str, float]:
     options = {"limits": LIMITS, **options}
-    return score_privately(untrained(config.model), faces, config, ledger=ledger, **options)
+    return score_privately(untrained(config.model), faces, config, ledger=ledger, **options)[0]
 
 
 def test_scores_are_noised_sums_that_are_charged(ledger):
@@ -541,7 +580,7 @@ def test_one_photo_moves_the_scores_by_no_more_than_the_bound(ledger, monkeypatc
 
 
 def test_the_noise_of_scores_is_that_which_is_charged(ledger, monkeypatch):
-    monkeypatch.setattr(SiteLedger, "charge", lambda *_, **__: None)
+    monkeypatch.setattr(SiteLedger, "charge", lambda *_, **__: Spent(1.0, 1e-5))
     faces, config = Faces.made(3, val=3), scoring(noise=5.0, max_epsilon=1e6)
     told = np.array([[score(faces, config, ledger)[n] for n in RANGES] for _ in range(150)])
     spans = np.array([high - low for low, high in RANGES.values()])
@@ -560,7 +599,7 @@ def test_the_noise_of_scores_is_that_which_is_charged(ledger, monkeypatch):
 def test_a_site_scores_only_what_it_allows(ledger, limits, words):
     faces = Unread(np.zeros((5, 32, 32, 3), np.uint8), val=3, source_digests=list("abcde"))
     with pytest.raises(LimitsExceeded, match=words):
-        score(faces, scoring(), ledger, limits=SiteLimits(max_epsilon=100, **limits))
+        score(faces, scoring(), ledger, limits=SiteLimits(**FEW, max_epsilon=100, **limits))
     assert not ledger.path.exists()
 
 
@@ -568,6 +607,15 @@ def test_a_coordinator_cannot_choose_fewer_people_than_the_site_allows(ledger):
     config = scoring().model_copy(update={"evaluation": EvaluationConfig(max_faces=2)})
     with pytest.raises(LimitsExceeded, match="sums over 3 people, and these are 2"):
         score(Faces.made(9, val=9), config, ledger)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_costs_nothing(ledger):
+    config = scoring()
+    absent = config.training.model_copy(update={"device": "cuda"})
+    with pytest.raises(ConfigError, match="no GPU"):
+        score(Faces.made(4, val=4), config.model_copy(update={"training": absent}), ledger)
+    assert not ledger.path.exists()
 
 
 def test_a_shard_of_another_size_costs_nothing(ledger):

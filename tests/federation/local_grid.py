@@ -130,7 +130,9 @@ def tiny_shard(path: Path, *, count: int = 12, size: int = 32, seed: int = 0) ->
     return write_shard(path, soft_faces(count, size, seed=seed), landmarks, index)
 
 
-OPEN = "privacy: optional\nscoring: plain\nmin_scored_people: 1\n"
+FEW = "min_trained_photos: 1\nmin_trained_people: 1\n"
+"""What a site with a tiny shard must allow."""
+OPEN = f"privacy: optional\nscoring: plain\nmin_scored_people: 1\n{FEW}"
 """The limits of a site that allows what most tests need."""
 
 

@@ -23,7 +23,7 @@ from server.coordinator.certificates import Credentials, create
 from server.runs import read_state
 from simulations.family import Family, family
 from simulations.run import APP, flower_environment
-from tests.federation.local_grid import tiny_shard
+from tests.federation.local_grid import FEW, tiny_shard
 
 pytestmark = [
     pytest.mark.slow,
@@ -103,7 +103,7 @@ class Federation:
         """What a site says of itself; its limits lie beside what it keeps."""
         state = shard.with_name(f"{shard.name}.state")
         state.mkdir(exist_ok=True)
-        (state / "site.yaml").write_text("privacy: optional\n")
+        (state / "site.yaml").write_text(f"privacy: optional\n{FEW}")
         return f'data-dir="{shard}" site="{name}" head-dir="{self.folder / "heads"}"'
 
     def flwr(self, *words: str) -> dict:

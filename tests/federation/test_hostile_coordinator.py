@@ -19,14 +19,22 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.app import CODE
 from client.app import app as client_app
 from facemorph_core.config import load_run_config
+from facemorph_core.errors import ConfigError, LimitsExceeded
 from facemorph_core.federated import Handshake, Refusal, shared_weights
 from facemorph_core.shards.shard import Shard
 from facemorph_core.training.start import starting_model
-from tests.federation.local_grid import as_received, site_settings, tiny_shard, write_config
+from tests.federation.local_grid import (
+    FEW,
+    OPEN,
+    as_received,
+    site_settings,
+    tiny_shard,
+    write_config,
+)
 
 PLAIN = {"kind": "ae", "image_size": 32, "width": 8, "latent_dim": 8}
 DP = {"noise_multiplier": 1.0, "max_epsilon": 1000.0}
-STRICT = "max_epsilon: 1000\n"
+STRICT = f"max_epsilon: 1000\n{FEW}"
 ONCE = {"rounds": 1, "evaluate_every": 0}
 
 
@@ -136,7 +144,7 @@ def test_scores_that_a_site_allows_are_noised_charged_and_end(coordinator):
 
 
 def test_rounds_past_the_end_are_not_scored(coordinator):
-    site = coordinator("privacy: optional\nscoring: plain\nmin_scored_people: 1\n")
+    site = coordinator(OPEN)
     assert refusal(site.ask("evaluate", number=2)) is None
     assert refusal(site.ask("evaluate", number=3)) == Refusal.SCORES_NOT_DUE
 
@@ -172,13 +180,17 @@ def test_weights_that_break_on_one_photo_tell_nothing_of_it(coordinator):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("disk"), FloatingPointError(), MemoryError(), ValueError("photo 7")]
+    "error",
+    [
+        *(OSError("disk"), FloatingPointError(), MemoryError(), ValueError("photo 7")),
+        *(ConfigError("the config", ["no GPU"]), LimitsExceeded("late")),
+    ],
 )
 def test_whatever_goes_wrong_with_the_photos_is_told_in_one_way(coordinator, monkeypatch, error):
     def broken(self, rows):
         raise error
 
-    site = coordinator("max_epsilon: 1000\nscoring: noised\nmin_scored_people: 1\n")
+    site = coordinator(STRICT + "scoring: noised\nmin_scored_people: 1\n")
     monkeypatch.setattr(Shard, "images", broken)
     asked = {"privacy": {**DP, "scoring": {"people": 1}}}
     assert refusal(site.ask("train", **asked)) == Refusal.FAILED
@@ -193,7 +205,7 @@ def test_whatever_goes_wrong_with_the_photos_is_told_in_one_way(coordinator, mon
         "privacy=null",
         "privacy.noise_multiplier=1e-6",
         "privacy.noise_multiplier=1e-6 privacy.max_epsilon=1e300",
-        "privacy.noise_multiplier=0.49 privacy.delta=0.5",
+        "privacy.noise_multiplier=0.49 privacy.delta=0.4",
     ],
 )
 def test_a_coordinators_own_settings_do_not_get_past_the_sites_limits(coordinator, overrides):
@@ -205,13 +217,45 @@ def test_a_coordinators_own_settings_do_not_get_past_the_sites_limits(coordinato
 
 @pytest.mark.usefixtures("unread")
 def test_epsilon_counts_at_the_sites_delta_and_against_the_sites_limit(coordinator):
-    site = coordinator("max_epsilon: 2\n")
-    asked = {**DP, "max_epsilon": 1e300, "delta": 0.9}
+    site = coordinator("max_epsilon: 2\n" + FEW)
+    asked = {**DP, "max_epsilon": 1e300, "delta": 0.4}
     assert refusal(site.ask("train", privacy=asked)) == Refusal.BUDGET_EXHAUSTED
 
 
+def test_a_budget_that_was_refused_does_not_open_at_a_larger_delta(coordinator):
+    site = coordinator("max_epsilon: 9\nmax_delta: 0.01\n" + FEW)
+    asked = {**DP, "max_epsilon": 9.0, "delta": 1e-5}
+    while refusal(reply := site.ask("train", privacy=asked, federation=ONCE)) is None:
+        assert reply.content["metrics"]["delta"] == 1e-5
+    before = site.ledger
+    assert len(before) > 1
+    for other in ({"delta": 1e-3}, {"delta": 0.4}, {"max_epsilon": 1e300, "delta": 1e-3}):
+        reply = site.ask("train", privacy={**asked, **other}, federation=ONCE)
+        assert refusal(reply) == Refusal.BUDGET_EXHAUSTED
+    assert site.ledger == before
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_delta_that_promises_nothing_is_refused_by_the_laxest_site(coordinator):
+    site = coordinator("max_epsilon: 1000\nmax_delta: 0.5\n" + FEW)
+    reply = site.ask("train", privacy={**DP, "delta": 0.4})
+    assert refusal(reply) == Refusal.DELTA_TOO_LARGE
+    assert site.ledger == []
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("privacy", [None, DP], ids=["plain", "private"])
+def test_a_site_with_a_few_photos_neither_trains_nor_scores_by_default(coordinator, privacy):
+    """The update of a site with one photo is that photo."""
+    site = coordinator("privacy: optional\nscoring: plain\nmax_epsilon: 1000\n")
+    replies = [site.ask(kind, privacy=privacy) for kind in ("train", "evaluate")]
+    assert {refusal(reply) for reply in replies} == {Refusal.LIMITS_EXCEEDED}
+    assert not any(digit in reply.error.reason for reply in replies for digit in "0123456789")
+    assert site.ledger == []
+
+
 def test_a_round_without_noise_is_written_down_and_leaves_no_epsilon(coordinator):
-    site = coordinator("privacy: optional\nmax_epsilon: 1000\n")
+    site = coordinator("privacy: optional\n" + STRICT)
     assert refusal(site.ask("train")) is None
     assert [line["kind"] for line in site.ledger] == ["plain_release"]
     assert refusal(site.ask("train", privacy=DP)) == Refusal.BUDGET_EXHAUSTED

@@ -15,13 +15,17 @@ from client.app import app as client_app
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.errors import FederationError
-from facemorph_core.federated import shared_weights, signature
+from facemorph_core.federated import Refusal, shared_weights, signature
 from facemorph_core.federated.codec import decoded
+from facemorph_core.privacy import Heads, SiteLedger, Told, photos_of, read_told
+from facemorph_core.privacy.spent import rounded_up
 from facemorph_core.rundir import read_metrics
+from facemorph_core.shards.shard import Shard
 from facemorph_core.training.start import starting_model
 from server.app import app as server_app
 from server.runs import read_state
 from tests.federation.local_grid import (
+    FEW,
     OPEN,
     LocalGrid,
     Tamper,
@@ -578,7 +582,7 @@ def test_a_rule_that_needs_all_replies_says_what_they_take_and_refuses_more(fede
 # --- differential privacy ---------------------------------------------------------------------
 
 DP = {"noise_multiplier": 1.0, "max_grad_norm": 1.0, "delta": 1e-3, "max_epsilon": 1000}
-GENEROUS = "max_epsilon: 1000\nmax_delta: 1e-3\n"
+GENEROUS = f"max_epsilon: 1000\nmax_delta: 1e-3\n{FEW}"
 
 
 def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federation, tmp_path):
@@ -588,7 +592,7 @@ def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federat
     assert 0 < spent[0] < spent[1]
     assert set(rounds[0]["training"]) == {"epsilon", "delta", "steps"}
     page = (run / "report.html").read_text()
-    assert f"epsilon {spent[1]:.2f} of at most 1000 at delta 0.001" in page
+    assert f"epsilon {rounded_up(spent[1])} at delta 0.001; at most 1000 at delta 0.001" in page
     assert "The unit is one photo" in page
     ledgers = sorted(tmp_path.glob("shard-*.state/privacy.jsonl"))
     assert len(ledgers) == SITES
@@ -600,6 +604,118 @@ def test_a_second_run_on_the_same_photos_goes_on_spending(federation, tmp_path):
     run.rename(tmp_path / "first")
     run, _ = federation(privacy=DP, model=PLAIN, limits=GENEROUS)
     assert read_metrics(run)[-1]["training"]["epsilon"] > first
+
+
+def without_epsilon(request: Message, reply: Message) -> Message:
+    del reply.content["metrics"]["epsilon"]
+    return reply
+
+
+def failed(request: Message, reply: Message) -> Message:
+    """As a site answers whose round fails after it was charged."""
+    return Message(Error(Refusal.FAILED, "failed"), reply_to=request)
+
+
+def spent_by(folder: Path) -> dict[str, float]:
+    """The truth: what each site's own ledger says of the photos that it trains on."""
+    spent = {}
+    for number in range(1, SITES + 1):
+        shard = Shard.open(folder / f"shard-{number}")
+        ledger = SiteLedger(
+            folder / f"shard-{number}.state" / "privacy.jsonl", Heads(folder / "heads")
+        )
+        spent[f"clinic-{number}"] = ledger.spent(photos_of(shard, "train"), DP["delta"])
+    return spent
+
+
+BAD = {
+    "as it is": lambda request, reply: reply,
+    "lost": ATTACKS["silence"][0],
+    "unreadable": lost_in_transport,
+    "not finite": ATTACKS["nan"][0],
+    "wrong count": lying_about_count,
+    "no epsilon": without_epsilon,
+    "failed": failed,
+}
+FATES = {
+    1: ("as it is", "not finite", "wrong count", "no epsilon"),
+    2: ("no epsilon", "as it is", "failed", "as it is"),
+    3: ("lost", "as it is", "unreadable", "not finite"),
+}
+
+
+@pytest.mark.parametrize("last", ["as it is", "lost", "no epsilon"])
+def test_the_epsilon_of_a_run_is_never_below_a_sites_own(federation, tmp_path, last):
+    """One of four rounds is merged, or two: what was trained is spent all the same."""
+    fates = {**FATES, 1: (*FATES[1][:3], last)}
+
+    def fate(request: Message, reply: Message) -> Message | None:
+        node, number = request.metadata.dst_node_id, request.content["config"]["server-round"]
+        return BAD[fates[node][number - 1]](request, reply)
+
+    run, _ = federation(
+        privacy=DP,
+        model=PLAIN,
+        limits=GENEROUS,
+        tamper=dict.fromkeys(fates, fate),
+        federation={"rounds": 4, "max_failed_rounds": 9, "deadline": 2.0},
+    )
+    rounds = read_metrics(run)[1:]
+    assert [entry["merged"] for entry in rounds] == [False, True, False, last == "as it is"]
+    aside = {item["site"]: item["reason"] for entry in rounds for item in entry["set_aside"]}
+    assert (
+        "does not say its epsilon" in aside["clinic-2"] + aside["clinic-1"] or last != "no epsilon"
+    )
+    told, spent = read_told(run), spent_by(tmp_path)
+    page = (run / "report.html").read_text()
+    statement = open_bundle(run / "model.facemorph").manifest.privacy
+    assert told.largest[DP["delta"]] == pytest.approx(max(spent.values()))
+    if last == "as it is":
+        assert told.silent == ()
+        assert f"epsilon {rounded_up(max(spent.values()))} at delta 0.001;" in page
+        assert statement["epsilon"] == told.largest[DP["delta"]]
+        assert max(entry["training"]["epsilon"] for entry in rounds) == statement["epsilon"]
+    else:
+        assert told.silent == ("clinic-1",)
+        assert "epsilon at least" in page
+        assert "not told to the end by clinic-1" in page
+        assert statement["epsilon"].startswith("at least")
+        assert statement["sites_that_did_not_tell"] == 1
+        assert "clinic" not in str(statement)
+
+
+def test_what_sites_spent_is_kept_of_a_run_that_fails_or_dies(federation, tmp_path):
+    fails = {"rounds": 1, "deadline": 2.0}
+    with pytest.raises(FederationError):
+        federation(
+            privacy=DP,
+            model=PLAIN,
+            limits=GENEROUS,
+            tamper=dict.fromkeys((1, 2, 3), ATTACKS["nan"][0]),
+            federation=fails,
+        )
+    told, spent = read_told(tmp_path / "run"), spent_by(tmp_path)
+    assert told == Told({DP["delta"]: max(spent.values())}, (), asked=True)
+
+    def dies(request: Message, reply: Message) -> Message:
+        raise Killed
+
+    with pytest.raises(Killed):
+        federation(privacy=DP, model=PLAIN, limits=GENEROUS, tamper={1: dies}, federation=fails)
+    assert spent_by(tmp_path)["clinic-1"] > spent["clinic-1"]
+    assert read_told(tmp_path / "run").silent == ("clinic-1", "clinic-2", "clinic-3")
+
+
+def test_scores_cost_what_is_told_too(federation, tmp_path):
+    """Photos kept aside may have spent more than those that were trained on."""
+    scored = {**DP, "scoring": {"noise_multiplier": 0.3, "people": 2}}
+    limits = GENEROUS + "scoring: noised\nmin_scored_people: 2\nmin_scoring_noise: 0\n"
+    run, _ = federation(privacy=scored, model=PLAIN, limits=limits, federation={"rounds": 1})
+    shard = Shard.open(tmp_path / "shard-1")
+    ledger = SiteLedger(tmp_path / "shard-1.state" / "privacy.jsonl", Heads(tmp_path / "heads"))
+    aside = ledger.spent(photos_of(shard, "val"), DP["delta"])
+    assert aside > spent_by(tmp_path)["clinic-1"]
+    assert read_told(run) == Told({DP["delta"]: aside}, (), asked=True)
 
 
 def test_under_dp_scores_are_asked_for_only_with_noise(federation, tmp_path):

@@ -7,18 +7,22 @@ from __future__ import annotations
 import math
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facemorph_core.config.schema import FederationConfig
-from facemorph_core.errors import FederationError
+from facemorph_core.errors import FederationError, OutputError
+from facemorph_core.privacy import Told, read_told
+from server.rounds import line
 from server.rule import merging_rule
+from server.spending import Spending
 from server.strategy import GuardedStrategy
 
 WEIGHTS = ArrayRecord({"encoder.a": Array(np.zeros(3, np.float32))})
@@ -52,7 +56,7 @@ class Sites:
         ]
 
 
-def guarded(clock: Clock, *, simulated: bool, **federation) -> GuardedStrategy:
+def guarded(clock: Clock, *, simulated: bool, spending=None, **federation) -> GuardedStrategy:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     config = FederationConfig(**federation)
     return GuardedStrategy(
@@ -60,6 +64,7 @@ def guarded(clock: Clock, *, simulated: bool, **federation) -> GuardedStrategy:
         config,
         expected={"encoder.a": (3,)},
         simulated=simulated,
+        spending=spending,
         rng=random.Random(0),
         clock=clock,
         sleep=clock.sleep,
@@ -138,3 +143,36 @@ def test_a_sample_is_distinct_present_and_no_smaller_than_the_quorum(nodes, frac
     assert all(a < b for a, b in pairwise(chosen))
     assert set(chosen) <= set(range(1, nodes + 1))
     assert len(chosen) == max(min(quorum, nodes), round(fraction * nodes))
+
+
+# --- what sites spend --------------------------------------------------------------------------
+
+
+def private(run: Path) -> tuple[GuardedStrategy, Message]:
+    """A round in which nodes 1 and 2 were asked, and an answer that tells no more than epsilon."""
+    clock = Clock()
+    strategy = guarded(clock, simulated=True, spending=Spending(run))
+    strategy.configure_train(1, WEIGHTS, ConfigRecord(), Sites(clock, [[(0, math.inf)]] * 2))
+    told = RecordDict({"metrics": MetricRecord({"epsilon": 2.0, "delta": 1e-5})})
+    return strategy, Message(told, dst_node_id=1, message_type="train")
+
+
+def test_questions_are_written_down_before_they_leave_and_answers_before_they_are_judged(tmp_path):
+    strategy, reply = private(tmp_path)
+    assert read_told(tmp_path) == Told({}, ("node 1", "node 2"), asked=True)
+    strategy.take(1, reply)
+    assert [item.site for item in strategy.current.set_aside] == ["node 1"]
+    assert read_told(tmp_path) == Told({1e-5: 2.0}, ("node 2",), asked=True)
+    assert line(strategy.current, {})["training"] == {"epsilon": 2.0, "delta": 1e-5}
+
+
+def test_a_full_disk_is_not_blamed_on_a_site(tmp_path, monkeypatch):
+    strategy, reply = private(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("facemorph_core.privacy.told.append_entry", full)
+    with pytest.raises(OutputError):
+        strategy.take(1, reply)
+    assert not strategy.current.set_aside
