@@ -45,7 +45,9 @@ def connection(address: HubAddress, *, seconds: float) -> socket.socket:
     proxy = proxy_for(address)
     if proxy is None:
         return _open(address.host, address.port, seconds, f"the hub {address}", _ADVICE)
-    advice = f"${proxy.variable} names it; if the hub needs none, add {address.host} to $no_proxy"
+    advice = (
+        f"${proxy.variable} names it; if the hub needs no proxy, add {address.host} to $no_proxy"
+    )
     line = _open(proxy.host, proxy.port, seconds, f"the proxy {proxy}", advice)
     try:
         _tunnel(line, proxy, address, advice)
@@ -85,7 +87,7 @@ def _open(host: str, port: int, seconds: float, what: str, advice: str) -> socke
             ) from error
         raise HubUnusable(
             f"{what} cannot be reached: there is no host {host}",
-            hint=f"check how it is written; {advice}",
+            hint="check how it is written",
         ) from error
     except ConnectionRefusedError as error:
         raise HubUnreachable(

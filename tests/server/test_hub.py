@@ -33,6 +33,7 @@ from facemorph_core.errors import (
     HubError,
     HubUnreachable,
     InvalidReference,
+    OutputError,
     UnknownModel,
 )
 from facemorph_core.export.bundle import write_bundle
@@ -597,6 +598,93 @@ def test_a_hub_that_drips_byte_after_byte_is_left(impostor, monkeypatch):
     announce(impostor)
     with pytest.raises(HubUnreachable):
         client.fetch(f"{impostor.url}/faces")
+
+
+# --- a cache that cannot be written ----------------------------------------------------------
+
+
+READ_ONLY = (
+    *("unshare", "--map-root-user", "--mount", "sh", "-c"),
+    'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
+)
+
+
+@pytest.fixture
+def fetch_read_only(tmp_path):
+    """The command of a reader whose cache is on a disk that is read-only."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    tried = subprocess.run([*READ_ONLY, cache, "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("nothing may be mounted here")
+    command = [*READ_ONLY, cache, sys.executable, "-m", "facemorph_core", "hub", "fetch"]
+    top = Path(__file__).parents[2]
+    return lambda url: subprocess.run(
+        [*command, url], capture_output=True, text=True, check=False, cwd=top
+    )
+
+
+def test_a_read_only_cache_serves_what_it_holds(shelf, bundles, fetch_read_only):
+    running = hub_on(shelf)
+    try:
+        held = client.fetch(f"{running.url}/faces@1")
+        newest = client.fetch(f"{running.url}/faces")
+        for version, path in ((1, held), ("latest", newest)):
+            done = fetch_read_only(f"{running.url}/faces@{version}")
+            assert (done.returncode, done.stdout.strip()) == (0, str(path)), done.stderr
+        newest.unlink()
+        done = fetch_read_only(f"{running.url}/faces")
+        assert done.returncode == OutputError.exit_code
+        assert done.stderr.splitlines() == [
+            f"error: {held.parent} cannot be written: Read-only file system",
+            " hint: free some space, or set FACEMORPH_CACHE to a folder that can be written",
+        ]
+    finally:
+        running.stop(0)
+    done = fetch_read_only(f"{running.url}/faces")
+    assert (done.returncode, done.stdout.strip()) == (0, str(held))
+    assert "using the newest version in the cache" in done.stderr
+
+
+def no_lock_file(folder: Path) -> None:
+    """Not even root can write it."""
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").mkdir()
+
+
+def test_a_shelf_that_cannot_be_locked_serves_what_it_holds(plain, shelf, bundles):
+    held = client.fetch(f"{plain.url}/faces@2")
+    no_lock_file(held.parent)
+    before = {path.name for path in held.parent.iterdir()}
+    assert client.fetch(f"{plain.url}/faces@2") == held
+    assert client.fetch(f"{plain.url}/faces") == held
+    (held.parent / "seen.json").unlink()  # as it is in a cache that somebody copied
+    assert client.fetch(f"{plain.url}/faces") == held
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        client.fetch(f"{plain.url}/faces@1")
+    assert "FACEMORPH_CACHE" in caught.value.hint
+    held.write_bytes(held.read_bytes()[:-1])
+    for version in ("2", "latest"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            client.fetch(f"{plain.url}/faces@{version}")
+    assert {path.name for path in held.parent.iterdir()} == before - {"seen.json"}
+
+
+def test_a_cache_that_cannot_even_be_made_is_named_with_the_way_out(plain, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        client.fetch(f"{plain.url}/faces")
+    assert "FACEMORPH_CACHE" in caught.value.hint
+
+
+def test_what_a_hub_gave_before_must_be_readable(plain):
+    folder = client.fetch(f"{plain.url}/faces").parent
+    (folder / "seen.json").unlink()
+    (folder / "seen.json").mkdir()
+    for ask in (client.fetch, client.describe):
+        with pytest.raises(HubError, match=r"seen\.json cannot be read"):
+            ask(f"{plain.url}/faces")
 
 
 # --- versions that never go back, and pins ---------------------------------------------------
