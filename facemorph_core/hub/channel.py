@@ -21,6 +21,7 @@ from facemorph_core.errors import (
     HubBusy,
     HubError,
     HubUnreachable,
+    HubUnusable,
     InvalidReference,
     UnknownModel,
 )
@@ -61,6 +62,8 @@ STATUSES: dict[grpc.StatusCode, tuple[type[HubError], str]] = {
     grpc.StatusCode.CANCELLED: (HubBusy, "ended the call"),  # as it does to make room
     grpc.StatusCode.UNIMPLEMENTED: (HubError, "is none, or one of another version"),
 }
+NO_TERMS = ("TSI_PROTOCOL_FAILURE", "Hostname Verification Check failed")
+"""How gRPC says that TLS itself failed, should it be stricter than our own look."""
 NOT_REACHED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 TOO_LARGE = "larger than max"
 """What gRPC says on our side about a message; its status is the one of a busy hub."""
@@ -141,6 +144,8 @@ def _told(error: grpc.RpcError, asked: Asked) -> HubError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in details:
         return HubError(f"the hub {address} says more than a hub has to say: {details}")
     kind, what = STATUSES.get(code, (HubError, f"failed ({code.name})"))
+    if any(words in details for words in NO_TERMS):
+        kind, what = HubUnusable, "cannot be spoken to over TLS"
     return kind(
         f"the hub {address} {what}: {details}" if details else f"the hub {address} {what}",
         hint="try again in a minute" if kind is HubBusy else _advice(address, code),

@@ -87,6 +87,17 @@ def test_help_is_quick() -> None:
     assert min(seconds() for _ in range(4)) < 0.6  # 0.2 on an idle machine
 
 
+def test_a_warning_goes_where_stderr_is_by_then() -> None:
+    """A progress bar stands in for stderr, and keeps itself below what is written."""
+    script = (
+        "import io, logging, sys; from facemorph_core.cli import edge; edge.show_warnings(); "
+        "sys.stderr = io.StringIO(); logging.getLogger('x').warning('busy'); "
+        "print(sys.stderr.getvalue(), end='')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("warning: busy\n", "")
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     import facemorph_core
 

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import click.testing
 import grpc
 import pytest
 from cryptography import x509
@@ -24,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from facemorph_core import hub as client
 from facemorph_core.cli.edge import exit_code_of
 from facemorph_core.cli.main import cli as commands
-from facemorph_core.errors import HubBusy, HubError, HubUnreachable, HubUnusable
+from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
 from facemorph_core.hub import probe
-from facemorph_core.hub.proto import hub_pb2_grpc
 from server import hub
 from server.coordinator.authority import known_authority
 from server.coordinator.certificates import Credentials, create
+from server.coordinator.hosts import as_address
 from tests.proxies import Proxy, proxy
 
 NOW = datetime.now(UTC)
@@ -130,12 +128,8 @@ class World:
 
 
 def _alternative(host: str) -> x509.GeneralName:
-    import ipaddress
-
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    address = as_address(host)
+    return x509.DNSName(host) if address is None else x509.IPAddress(address)
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +331,14 @@ def test_a_hub_elsewhere_is_reached_through_the_proxy_and_one_here_past_it(world
     with pytest.raises(HubUnreachable):
         client.list_models(nobody(world))
     assert there.asked == []
+
+
+def test_what_grpc_alone_refuses_is_not_waited_for(world, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.channel.obstacle", lambda asked: None)
+    monkeypatch.setattr("facemorph_core.hub.patience.BUSY_SECONDS", 0.0)
+    for cause in (another_host, expired, another_authority):
+        with pytest.raises(HubUnusable, match="cannot be spoken to over TLS"):
+            client.list_models(cause(world))
 
 
 def test_nothing_is_probed_where_a_hub_answers(world, monkeypatch):
