@@ -67,15 +67,7 @@ def urls() -> Iterator[list[str]]:
         server.server_close()
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        {},
-        {"no_proxy": "intra.example.org"},
-        {"no_proxy": None, "NO_PROXY": "intra.example.org"},
-        {"no_proxy": None, "NO_PROXY": None},
-    ],
-)
+@pytest.mark.parametrize("said", [{}, {"no_proxy": None, "NO_PROXY": "intra.example.org"}])
 def test_every_library_reaches_this_machine_past_a_proxy(said, urls, tmp_path, monkeypatch):
     with proxy() as leading_out:
         for name, value in (leading_out.environment | said).items():
