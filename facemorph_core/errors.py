@@ -17,7 +17,8 @@ FaceMorphError                 1
 ├── HubError                  11   the model hub cannot be reached or refuses
 │   ├── InvalidReference           a name or an address of a hub that cannot be
 │   ├── HubUnreachable             no answer from the hub
-│   │   └── HubBusy                    it answers, and has no room now
+│   │   ├── HubBusy                    it answers, and has no room now
+│   │   └── HubUnusable                a certificate, a proxy, another program: it will not pass
 │   └── UnknownModel               the hub has no such name or version
 ├── OutputError               12   a result cannot be written
 ├── LedgerError               13   the record of privacy spent is damaged
@@ -43,6 +44,7 @@ __all__ = [
     "HubBusy",
     "HubError",
     "HubUnreachable",
+    "HubUnusable",
     "InvalidReference",
     "LedgerError",
     "LimitsExceeded",
@@ -201,11 +203,15 @@ class InvalidReference(HubError):
 
 
 class HubUnreachable(HubError):
-    """No answer from the hub: no network, nothing listening, or a certificate not trusted."""
+    """No answer from the hub: no network, nothing listening, or something in between."""
 
 
 class HubBusy(HubUnreachable):
     """The hub answers that it has no room at the moment."""
+
+
+class HubUnusable(HubUnreachable):
+    """What answers cannot be taken for the hub, or does not let us through: it will not pass."""
 
 
 class UnknownModel(HubError):

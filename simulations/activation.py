@@ -9,10 +9,25 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+from facemorph_core.loopback import HOSTS
 from facemorph_core.quiet import SWITCHES
 
 _MARK = "# facemorph: Flower of this checkout alone"
 _FIRST_PORT, _PORTS = 20_000, 10_000
+_PAST_THE_PROXY = f"""facemorph_with_loopback() {{
+    for facemorph_host in {" ".join(HOSTS)}; do
+        case ",$1," in
+            ",*," | *",$facemorph_host,"*) ;;
+            *) set -- "${{1:+$1,}}$facemorph_host" ;;
+        esac
+    done
+    printf %s "$1"
+}}
+export no_proxy="$(facemorph_with_loopback "${{no_proxy:-${{NO_PROXY:-}}}}")"
+export NO_PROXY="$(facemorph_with_loopback "${{NO_PROXY:-$no_proxy}}")"
+unset -f facemorph_with_loopback
+"""
+"""What `facemorph_core.loopback` does, for Flower's commands that are typed into this shell."""
 
 
 def extend_activation(venv: Path) -> None:
@@ -34,4 +49,4 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 {switches}
 export OPENBLAS_NUM_THREADS=1
 export FACEMORPH_RUNS="{checkout}/runs"
-"""
+{_PAST_THE_PROXY}"""

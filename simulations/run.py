@@ -25,6 +25,7 @@ from facemorph_core.bundle.locate import is_file
 from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.loopback import past_the_proxy
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
@@ -139,11 +140,13 @@ def flower_environment(home: Path) -> dict[str, str]:
     Ray listens on the loopback there, as it does on other systems than Linux: on the machine's own
     address anybody in its network could have Ray's workers run code.
 
-    Its workers run as any other program: at the niceness of 15 that Ray gives them, a simulation beside
-    one busy program hardly moves.
+    Its workers run as any other program: at the niceness of 15 that Ray gives them, a simulation
+    beside one busy program hardly moves.
 
     NumPy computes on one thread there: Ray forks as it starts, beside the server's first figures,
     and a fork takes OpenBLAS its threads in the middle of a product, which then never ends.
+
+    Flower's client does not start where a proxy is named that speaks SOCKS, needed or not.
     """
     bin_folder = str(Path(sys.executable).parent)
     settings = {
@@ -161,7 +164,12 @@ def flower_environment(home: Path) -> dict[str, str]:
         "TMPDIR": str(home),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    return os.environ | SWITCHES | settings
+    outside = {name: said for name, said in os.environ.items() if not _is_socks_proxy(name, said)}
+    return past_the_proxy(outside | SWITCHES | settings)
+
+
+def _is_socks_proxy(name: str, said: str) -> bool:
+    return name.lower().endswith("_proxy") and said.lower().startswith("socks")
 
 
 def _submit(

@@ -97,9 +97,17 @@ def take_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 def show_warnings() -> None:
     """Let log lines from WARNING upwards reach stderr as ``warning: ...``."""
-    handler = logging.StreamHandler()
+    handler = _Stderr()
     handler.setFormatter(_Lowercase("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Stderr(logging.Handler):
+    """Looks for stderr at every line: a progress bar puts itself in its place, to stay below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{self.format(record)}\n")
 
 
 class _Lowercase(logging.Formatter):

@@ -1,17 +1,19 @@
 """The connection to a hub: TLS, the read token, and gRPC's statuses as our errors.
 
 A token travels to the hub that it is for, over TLS or inside this machine: plain text exists for
-loopback addresses alone.
+loopback addresses alone. Other hubs are reached through the proxy of the environment, if there is
+one; a hub on this machine never is.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -19,9 +21,12 @@ from facemorph_core.errors import (
     HubBusy,
     HubError,
     HubUnreachable,
+    HubUnusable,
     InvalidReference,
     UnknownModel,
 )
+from facemorph_core.hub.patience import Patience
+from facemorph_core.hub.probe import Asked, obstacle
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.proto.hub_pb2_grpc import ModelHubStub
 from facemorph_core.hub.reference import HubAddress
@@ -39,19 +44,29 @@ OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 2**20),
     ("grpc.keepalive_time_ms", 30_000),  # a hub that vanished is noticed during a download
     ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),  # until then gRPC repeats its last failure
+    ("grpc.max_reconnect_backoff_ms", 1000),
 )
 NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
+Reply = TypeVar("Reply")
+
 STATUSES: dict[grpc.StatusCode, tuple[type[HubError], str]] = {
-    grpc.StatusCode.UNAVAILABLE: (HubUnreachable, "cannot be reached"),
+    grpc.StatusCode.UNAVAILABLE: (HubBusy, "is not available now"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (HubUnreachable, "does not answer"),
     grpc.StatusCode.NOT_FOUND: (UnknownModel, "does not have it"),
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidReference, "refuses the name"),
     grpc.StatusCode.UNAUTHENTICATED: (HubError, "wants a valid read token"),
     grpc.StatusCode.DATA_LOSS: (HubError, "holds a damaged bundle"),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (HubBusy, "is busy"),
-    grpc.StatusCode.CANCELLED: (HubUnreachable, "ended the call"),
+    grpc.StatusCode.CANCELLED: (HubBusy, "ended the call"),  # as it does to make room
+    grpc.StatusCode.UNIMPLEMENTED: (HubError, "is none, or one of another version"),
 }
+NO_TERMS = ("TSI_PROTOCOL_FAILURE", "Hostname Verification Check failed")
+"""How gRPC says that TLS itself failed, should it be stricter than our own look."""
+NOT_REACHED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+TOO_LARGE = "larger than max"
+"""What gRPC says on our side about a message; its status is the one of a busy hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +74,39 @@ class Hub:
     """An open connection; its methods raise HubError only."""
 
     address: HubAddress
+    _asked: Asked
     _stub: ModelHubStub
     _metadata: tuple[tuple[str, str | bytes], ...]
 
     def models(self) -> list[hub_pb2.Model]:
         """Every model with its versions."""
-        with our_errors(self.address):
-            request = hub_pb2.ListRequest()
-            reply = self._stub.List(request, metadata=self._metadata, timeout=ASK_SECONDS)
-            return list(reply.models)
+        request = hub_pb2.ListRequest()
+        return list(self._patiently(self._stub.List, request).models)
 
     def describe(self, name: str, version: int) -> hub_pb2.Description:
         """One version; 0 is the newest."""
-        with our_errors(self.address):
-            request = hub_pb2.DescribeRequest(name=name, version=version)
-            return self._stub.Describe(request, metadata=self._metadata, timeout=ASK_SECONDS)
+        request = hub_pb2.DescribeRequest(name=name, version=version)
+        return self._patiently(self._stub.Describe, request)
 
     def chunks(self, name: str, version: int, *, offset: int) -> Iterator[hub_pb2.Chunk]:
-        """The header and then the bytes from ``offset`` on."""
-        with our_errors(self.address):
+        """The header and then the bytes from ``offset`` on. Who asks has the patience."""
+        with our_errors(self._asked):
             request = hub_pb2.DownloadRequest(name=name, version=version, offset=offset)
             yield from self._stub.Download(
                 request, metadata=self._metadata, timeout=ATTEMPT_SECONDS
             )
+
+    def _patiently(self, call: Callable[..., Reply], request: object) -> Reply:
+        """The answer to a short call, asked again for as long as `Patience` has."""
+        patience = Patience()
+        while True:
+            try:
+                with our_errors(self._asked):
+                    return call(request, metadata=self._metadata, timeout=ASK_SECONDS)
+            except HubUnreachable as error:
+                if _was_waited_for(error):
+                    raise
+                patience.after(error)
 
 
 @contextmanager
@@ -97,44 +122,70 @@ def connected(
     """
     secret = token or _token_of_environment(address)
     metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
-    options = (*OPTIONS, *(NO_PROXY if address.is_loopback else ()))
-    with _channel(address, ca=ca, options=options) as channel:
-        yield Hub(address, ModelHubStub(channel), metadata)
+    asked = _asked(address, ca)
+    with _channel(asked) as channel:
+        yield Hub(address, asked, ModelHubStub(channel), metadata)
 
 
 @contextmanager
-def our_errors(address: HubAddress) -> Iterator[None]:
+def our_errors(asked: Asked) -> Iterator[None]:
     """Errors of gRPC as ours, with advice."""
     try:
         yield
     except grpc.RpcError as error:
-        code, details = error.code(), printable(error.details() or "", longest=300)
-        kind, what = STATUSES.get(code, (HubError, f"failed ({code.name})"))
-        raise kind(
-            f"the hub {address} {what}: {details}" if details else f"the hub {address} {what}",
-            hint=_advice(address, code, details),
-        ) from error
+        raise _told(error, asked) from error
 
 
-def _channel(
-    address: HubAddress, *, ca: Path | None, options: tuple[tuple[str, int], ...]
-) -> grpc.Channel:
-    if address.plain_text or (address.is_loopback and os.environ.get(INSECURE) == "1"):
-        return grpc.insecure_channel(str(address), options)
-    credentials = grpc.ssl_channel_credentials(_trusted(ca))
-    return grpc.secure_channel(str(address), credentials, options)
+def _told(error: grpc.RpcError, asked: Asked) -> HubError:
+    code, details = error.code(), printable(error.details() or "", longest=300)
+    if code in NOT_REACHED and (found := obstacle(asked)) is not None:
+        return found
+    address = asked.address
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in details:
+        return HubError(f"the hub {address} says more than a hub has to say: {details}")
+    kind, what = STATUSES.get(code, (HubError, f"failed ({code.name})"))
+    if any(words in details for words in NO_TERMS):
+        kind, what = HubUnusable, "cannot be spoken to over TLS"
+    return kind(
+        f"the hub {address} {what}: {details}" if details else f"the hub {address} {what}",
+        hint="try again in a minute" if kind is HubBusy else _advice(address, code),
+    )
 
 
-def _trusted(ca: Path | None) -> bytes | None:
-    """Certificates to trust: the given ones, else the system's, else those gRPC brings along."""
+def _was_waited_for(error: HubError) -> bool:
+    cause = error.__cause__
+    late = grpc.StatusCode.DEADLINE_EXCEEDED
+    return isinstance(cause, grpc.RpcError) and cause.code() is late
+
+
+def _asked(address: HubAddress, ca: Path | None) -> Asked:
+    insecure = address.is_loopback and os.environ.get(INSECURE) == "1"
+    if address.plain_text or insecure:
+        return Asked(address, plain_text=True, trusted=None, ca=None)
     chosen = ca or (Path(os.environ[CA]) if os.environ.get(CA) else None)
+    return Asked(address, plain_text=False, trusted=_trusted(chosen), ca=chosen)
+
+
+def _channel(asked: Asked) -> grpc.Channel:
+    where, is_here = str(asked.address), asked.address.is_loopback
+    options = (*OPTIONS, *(NO_PROXY if is_here else ()))
+    if asked.plain_text:
+        return grpc.insecure_channel(where, options)
+    return grpc.secure_channel(where, grpc.ssl_channel_credentials(asked.trusted), options)
+
+
+def _trusted(chosen: Path | None) -> bytes | None:
+    """Certificates to trust: the given ones, else the system's, else those gRPC brings along."""
     if chosen is not None:
+        hint = f"name the hub's CA with --ca or ${CA}"
         try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(chosen.expanduser())
             return chosen.expanduser().read_bytes()
+        except ssl.SSLError as error:
+            raise HubError(f"{chosen} holds no certificates as PEM", hint=hint) from error
         except OSError as error:
             raise HubError(
-                f"the certificates {chosen} cannot be read: {error.strerror or error}",
-                hint=f"name the hub's CA with --ca or ${CA}",
+                f"the certificates {chosen} cannot be read: {error.strerror or error}", hint=hint
             ) from error
     paths = ssl.get_default_verify_paths()
     bundles = [paths.cafile, f"{paths.capath}/ca-certificates.crt"]
@@ -152,7 +203,7 @@ def _token_of_environment(address: HubAddress) -> str | None:
     return found
 
 
-def _advice(address: HubAddress, code: grpc.StatusCode, details: str) -> str | None:
+def _advice(address: HubAddress, code: grpc.StatusCode) -> str | None:
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return (
             f"put {address}=TOKEN into ${TOKEN}, or into a file (chmod 600) and its name into "
@@ -160,17 +211,4 @@ def _advice(address: HubAddress, code: grpc.StatusCode, details: str) -> str | N
         )
     if code is grpc.StatusCode.NOT_FOUND:
         return f"see what it has: facemorph-core hub list {address}"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "try again in a minute"
-    if code is not grpc.StatusCode.UNAVAILABLE:
-        return None
-    if "CERTIFICATE_VERIFY_FAILED" in details:
-        return f"if the certificate is the hub's own, name its CA with --ca or ${CA}"
-    if address.plain_text:
-        return "check that the hub is running; if it speaks TLS, write hub://"
-    if address.is_loopback:
-        return (
-            "check that the hub is running; for one on this machine without TLS write "
-            f"hub+insecure:// or set {INSECURE}=1"
-        )
-    return "check the address, and that the hub is running"
+    return None

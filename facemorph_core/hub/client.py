@@ -2,7 +2,8 @@
 
 Fetched bundles lie in the cache as ``models/HOST_PORT/NAME/VERSION-SHA12.facemorph``. A version
 never changes once published, so one that is there is not fetched again, and a hub that goes back
-to an older one is refused (`facemorph_core.hub.seen`).
+to an older one is refused (`facemorph_core.hub.seen`). A cache that cannot be written serves what
+it holds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +39,7 @@ __all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models
 
 log = logging.getLogger(__name__)
 
+WAY_OUT = "free some space, or set FACEMORPH_CACHE to a folder that can be written"
 CACHED = re.compile(r"([1-9][0-9]*)-([0-9a-f]{12})\.facemorph")
 
 
@@ -76,31 +80,38 @@ def fetch(
     """The verified bundle of ``hub://host:port/name@version`` in the cache, fetched if need be.
 
     A numbered version that is there is used without asking the hub. ``latest`` asks; where the
-    hub cannot be reached the newest one that is there is used, with a warning.
+    hub cannot be reached the newest one that is there is used, with a warning. A hub that is busy
+    is asked again for two minutes.
 
     Raises:
         HubError: there is no such model, the hub refuses or went back to an older version, or what
             came is not what it announced or what the reference pins.
         BundleError: what came is no sound bundle.
-        OutputError: the cache cannot be written.
+        OutputError: the cache cannot be written, and does not hold the model.
     """
     reference = HubReference.parse(ref)
     shelf = Shelf.of(reference, cache)
-    with reported_output(shelf.folder, hint="free some space, or set FACEMORPH_CACHE"):
-        shelf.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(shelf.folder / ".lock"):
-            if reference.version != LATEST and (path := shelf.find(reference)):
-                return path
-            try:
-                with connected(reference.address, token=token, ca=ca) as hub:
-                    return shelf.bring(hub, _offered(hub, reference, shelf), progress=progress)
-            except HubUnreachable as error:
-                return _newest_here(shelf, reference, error)
+    if path := shelf.find(reference):
+        return path  # whole, for it got its name at the end: no lock is needed
+    with reported_output(shelf.folder, hint=WAY_OUT), shelf.alone() as hindrance:
+        if path := shelf.find(reference):
+            return path
+        try:
+            with connected(reference.address, token=token, ca=ca) as hub:
+                offered = _offered(hub, reference, shelf)
+                if path := shelf.offered(offered):
+                    shelf.note(offered, unless=hindrance)
+                    return path
+                if hindrance is not None:
+                    raise hindrance
+                return shelf.bring(hub, offered, progress=progress)
+        except HubUnreachable as error:
+            return _newest_here(shelf, reference, error)
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The cached versions of one model of one hub. Its lock is held by the caller."""
+    """The cached versions of one model of one hub. What writes is called by who is alone on it."""
 
     folder: Path
 
@@ -110,29 +121,59 @@ class Shelf:
         models = cache or cache_dir() / "models"
         return cls(models / reference.address.folder / reference.name)
 
+    @contextmanager
+    def alone(self) -> Iterator[OSError | None]:
+        """Hold the lock of the shelf, which is made if needed; or tell why nothing can be written.
+
+        It may be another user's, or of a disk that is read-only or full.
+        """
+        with ExitStack() as stack:
+            hindrance = None
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self.folder / ".lock"))
+            except OSError as error:
+                hindrance = error
+            yield hindrance
+
     def find(self, reference: HubReference) -> Path | None:
         """The file of the named version, if it is there, sound, and the one that is pinned."""
         wanted = reference.sha256
         for number, path in self._held():
             named = number == reference.version and path.name.endswith(_end(wanted))
-            if named and self._sound(path) and wanted in ("", _sha256_of(path)):
+            if named and _is_sound(path) and wanted in ("", _sha256_of(path)):
                 return path
         return None
 
     def newest(self) -> Path | None:
         """The sound file with the highest version."""
         held = sorted(self._held(), reverse=True)
-        return next((path for _, path in held if self._sound(path)), None)
+        return next((path for _, path in held if _is_sound(path)), None)
+
+    def offered(self, offered: hub_pb2.Description) -> Path | None:
+        """The file of the offered version, if it is there and sound."""
+        path = self._place(offered)
+        return path if path.is_file() and _is_sound(path) else None
 
     def bring(
         self, hub: Hub, offered: hub_pb2.Description, *, progress: Progress | None = None
     ) -> Path:
-        """The file of the offered version: the one that is there, else downloaded."""
-        path = self.folder / f"{offered.version}{_end(offered.sha256)}"
-        if not (path.is_file() and self._sound(path)):
-            self._download(hub, offered, path, progress)
-        write_seen(seen_in(self.folder).plus(offered.version, offered.sha256))
+        """The file of the offered version, downloaded; a damaged one is replaced."""
+        path = self._place(offered)
+        if path.exists():
+            log.warning("%s in the cache is damaged; fetching it again", path)
+        self._download(hub, offered, path, progress)
+        self.note(offered)
         return path
+
+    def note(self, offered: hub_pb2.Description, *, unless: OSError | None = None) -> None:
+        """Remember that the hub gave this; where nothing can be written, nothing new is."""
+        seen = seen_in(self.folder)
+        if unless is None and (now := seen.plus(offered.version, offered.sha256)) != seen:
+            write_seen(now)
+
+    def _place(self, offered: hub_pb2.Description) -> Path:
+        return self.folder / f"{offered.version}{_end(offered.sha256)}"
 
     def _download(
         self, hub: Hub, offered: hub_pb2.Description, path: Path, progress: Progress | None
@@ -155,16 +196,13 @@ class Shelf:
         log.info("fetched %s@%d from %s", offered.name, offered.version, hub.address)
 
     def _held(self) -> list[tuple[int, Path]]:
-        names = ((CACHED.fullmatch(path.name), path) for path in self.folder.iterdir())
+        """What lies there by its names; nothing where nobody lets us look."""
+        try:
+            paths = list(self.folder.iterdir())
+        except OSError:
+            return []
+        names = ((CACHED.fullmatch(path.name), path) for path in paths)
         return [(int(match[1]), path) for match, path in names if match]
-
-    def _sound(self, path: Path) -> bool:
-        """Whether the file still has the digest in its name; it is removed if not."""
-        if path.name.endswith(_end(_sha256_of(path))):
-            return True
-        log.warning("%s in the cache is damaged and was removed", path)
-        path.unlink()
-        return False
 
     def _forget_partials(self) -> None:
         for leftover in self.folder.glob("*.partial"):
@@ -185,6 +223,14 @@ def _newest_here(shelf: Shelf, reference: HubReference, error: HubUnreachable) -
         raise error
     log.warning("%s; using the newest version in the cache, %s", error, path.name)
     return path
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the file can be read and has the digest that its name says."""
+    try:
+        return path.name.endswith(_end(_sha256_of(path)))
+    except OSError:
+        return False
 
 
 def _end(sha256: str) -> str:

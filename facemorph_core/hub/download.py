@@ -2,7 +2,8 @@
 
 The header of the stream says how large the bundle is and what its SHA-256 is. A download that
 breaks off leaves its bytes in the partial file; the next attempt asks for the rest. A hub that only
-drips is left after a few attempts, and no download takes longer than OVERALL_SECONDS.
+drips is left after a few attempts, one that is busy when patience ends, and no download takes
+longer than OVERALL_SECONDS.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from facemorph_core.errors import HubBusy, HubError, HubUnreachable
+from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
+from facemorph_core.hub.patience import Patience
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import SHA256
 
@@ -25,13 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 * 2**30
 """A larger bundle is refused before a byte of it is written."""
-ATTEMPTS_WITHOUT_PROGRESS = 3
 SLOWEST = 2048
 """Bytes a second below which an attempt is no progress."""
 OVERALL_SECONDS = 3600.0
-PAUSE_SECONDS = 0.5
-BUSY_SECONDS = 3.0
-"""After which a busy hub is asked again: readers who do not read have given way by then."""
 
 Stream = Callable[[int], Iterator[hub_pb2.Chunk]]
 """Opens the stream of chunks from an offset on."""
@@ -48,6 +46,7 @@ def download(
     progress: Progress | None = None,
     seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Complete ``partial``, which may hold the beginning already, and verify its SHA-256.
 
@@ -57,17 +56,23 @@ def download(
         HubUnreachable: the hub went away or is too slow; ``partial`` stays, to be resumed.
         HubError: what came is not what was announced; ``partial`` is gone.
     """
-    limit = Limit(seconds or OVERALL_SECONDS, clock)
-    resumed = _fill(stream, partial, limit, size=size, sha256=sha256, progress=progress)
+    limit, patience = Limit(seconds or OVERALL_SECONDS, clock), Patience(clock, sleep)
+    resumed = _fill(stream, partial, limit, patience, size=size, sha256=sha256, progress=progress)
     if _sha256_of(partial) == sha256:
         return
     partial.unlink()
     if not resumed:
         raise HubError("the bundle that came from the hub does not have the announced SHA-256")
     log.warning("the beginning of an earlier download was damaged; fetching all of it again")
-    left = limit.left()
     download(
-        stream, partial, size=size, sha256=sha256, progress=progress, seconds=left, clock=clock
+        stream,
+        partial,
+        size=size,
+        sha256=sha256,
+        progress=progress,
+        seconds=limit.left(),
+        clock=clock,
+        sleep=sleep,
     )
 
 
@@ -88,7 +93,7 @@ class Limit:
         return left
 
 
-class TooLong(HubUnreachable):
+class TooLong(HubUnusable):
     """No further attempt is made."""
 
 
@@ -102,13 +107,13 @@ def _fill(
     stream: Stream,
     partial: Path,
     limit: Limit,
+    patience: Patience,
     *,
     size: int,
     sha256: str,
     progress: Progress | None,
 ) -> bool:
     """Append until ``size`` is reached; whether there was a beginning already."""
-    failures = 0
     with partial.open("ab") as file:
         resumed = file.tell() > 0
         if file.tell() > size:
@@ -118,15 +123,9 @@ def _fill(
             before, began = file.tell(), limit.clock()
             try:
                 _append(stream(before), file, limit, size=size, sha256=sha256, progress=progress)
-            except TooLong:
-                raise
             except HubUnreachable as error:
                 brought, took = file.tell() - before, limit.clock() - began
-                failures = 0 if brought > 0 and brought >= SLOWEST * took else failures + 1
-                if failures >= ATTEMPTS_WITHOUT_PROGRESS:
-                    raise
-                log.info("%s; resuming at byte %d", error, file.tell())
-                time.sleep(BUSY_SECONDS if isinstance(error, HubBusy) else PAUSE_SECONDS)
+                patience.after(error, went_on=brought > 0 and brought >= SLOWEST * took)
         file.flush()
         os.fsync(file.fileno())
     return resumed

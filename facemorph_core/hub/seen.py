@@ -38,7 +38,7 @@ def seen_in(folder: Path) -> Seen:
     """What was seen of the model whose bundles lie in ``folder``.
 
     Raises:
-        HubError: the file is damaged, so that it is not known.
+        HubError: the file is damaged or not ours to read, so that it is not known.
     """
     file = folder / FILE
     try:
@@ -49,6 +49,11 @@ def seen_in(folder: Path) -> Seen:
         return Seen(file, int(kept["newest"]), known)
     except FileNotFoundError:
         return Seen(file, LATEST, {})
+    except OSError as error:
+        raise HubError(
+            f"{file} cannot be read: {error.strerror or error}",
+            hint="ask whose it is, or set FACEMORPH_CACHE to a folder of your own",
+        ) from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise HubError(
             f"{file} is damaged, and with it what the hub gave before",

@@ -111,7 +111,7 @@ class Downloads:
             if len(self._reading) >= DOWNLOADS:
                 slowest = min(self._reading, key=lambda each: each.since)
                 if wait.since - slowest.since < GIVES_WAY_SECONDS:
-                    raise HubBusy(f"all {DOWNLOADS} downloads are under way; try again in a minute")
+                    raise HubBusy(f"all {DOWNLOADS} downloads are under way")
                 self._reading.remove(slowest)
                 slowest.context.cancel()
             self._reading.add(wait)

@@ -77,6 +77,17 @@ def test_listing_commands_imports_none_of_them() -> None:
         assert f"'{name}'" not in loaded
 
 
+def test_a_warning_goes_where_stderr_is_by_then() -> None:
+    """A progress bar stands in for stderr, and keeps itself below what is written."""
+    script = (
+        "import io, logging, sys; from facemorph_core.cli import edge; edge.show_warnings(); "
+        "sys.stderr = io.StringIO(); logging.getLogger('x').warning('busy'); "
+        "print(sys.stderr.getvalue(), end='')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("warning: busy\n", "")
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     import facemorph_core
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemorph_core.errors import HubBusy, HubError, HubUnreachable, InvalidReference
+from facemorph_core.errors import (
+    HubBusy,
+    HubError,
+    HubUnreachable,
+    HubUnusable,
+    InvalidReference,
+)
+from facemorph_core.hub import patience
 from facemorph_core.hub.download import MAX_BYTES, check_announced, download
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import HubAddress, HubReference, checked_name
@@ -227,11 +234,19 @@ def test_a_file_that_is_named_for_one_call_may_hold_the_token_alone(tmp_path):
 # --- downloads -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_pauses():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("facemorph_core.hub.download.PAUSE_SECONDS", 0.0)
-        yield
+class Clock:
+    """Time that passes when it is told to, and while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
 
 
 class Stream:
@@ -259,8 +274,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def run(stream, partial, content: bytes, **more) -> None:
-    download(stream, partial, size=len(content), sha256=sha256(content), **more)
+def run(stream, partial, content: bytes, *, clock: Clock | None = None, **more) -> None:
+    clock = clock or Clock()
+    whole = {"size": len(content), "sha256": sha256(content)}
+    download(stream, partial, **whole, clock=clock, sleep=clock.sleep, **more)
 
 
 @given(content=st.binary(min_size=1, max_size=200), chunk=st.integers(1, 50), data=st.data())
@@ -332,35 +349,77 @@ def test_more_bytes_than_announced_are_refused(tmp_path):
     assert (tmp_path / "partial").stat().st_size <= 100
 
 
-def test_a_busy_hub_is_asked_again_and_left_when_it_stays_busy(tmp_path, monkeypatch):
-    monkeypatch.setattr("facemorph_core.hub.download.BUSY_SECONDS", 0.0)
-    content, answers = bytes(range(100)), []
+def busy(content: bytes, clock: Clock, *, until: float):
+    """A hub that has no room until then."""
+    calls = []
 
-    def busy(times):
-        def stream(offset):
-            answers.append(offset)
-            if len(answers) <= times:
-                raise HubBusy("full")
-            yield from Stream(content)(offset)
+    def stream(offset):
+        calls.append(offset)
+        if clock.now < until:
+            raise HubBusy("the hub is busy")
+        yield from Stream(content)(offset)
 
-        return stream
+    return stream, calls
 
-    run(busy(2), tmp_path / "partial", content)
-    assert len(answers) == 3
-    answers.clear()
+
+def test_a_busy_hub_is_asked_until_patience_ends_and_that_is_said_once(tmp_path, caplog):
+    content, clock = bytes(range(100)), Clock()
+    partial = tmp_path / "partial"
+    partial.write_bytes(content[:40])
+    stream, calls = busy(content, clock, until=100)
+    run(stream, partial, content, clock=clock)
+    assert set(calls) == {40}
+    assert partial.read_bytes() == content
+    assert caplog.messages == ["the hub is busy; asking again for up to 120 s"]
+
+    stream, calls = busy(content, clock, until=1e9)
+    began = clock.now
     with pytest.raises(HubBusy):
-        run(busy(9), tmp_path / "other", content)
-    assert len(answers) == 3
+        run(stream, tmp_path / "other", content, clock=clock)
+    assert clock.now - began == pytest.approx(patience.BUSY_SECONDS)
+    assert 10 < len(calls) < 100
 
 
-class Clock:
-    """Time that passes when it is told to."""
+def test_patience_begins_anew_when_something_came(tmp_path):
+    content, clock, calls = bytes(100_000), Clock(), []
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def stream(offset):
+        calls.append(offset)
+        if len(calls) % 12:  # at most 95 s of pauses
+            raise HubBusy("full")
+        yield from list(Stream(content, chunk=10_000)(offset))[:2]
 
-    def __call__(self) -> float:
-        return self.now
+    run(stream, tmp_path / "partial", content, clock=clock)
+    assert clock.now > 2 * patience.BUSY_SECONDS
+
+
+def test_a_crowd_that_was_sent_away_does_not_come_back_together():
+    def pauses() -> list[float]:
+        clock = Clock()
+        one = patience.Patience(clock, clock.sleep)
+        for _ in range(12):
+            one.after(HubBusy("full"))
+        return clock.slept
+
+    crowd = [pauses() for _ in range(200)]
+    longest = [max(each) for each in zip(*crowd, strict=True)]
+    bounds = [min(patience.BUSY_PAUSES[0] * 2**n, patience.BUSY_PAUSES[1]) for n in range(12)]
+    for number, bound in enumerate(bounds):
+        assert bound / 2 < longest[number] <= bound
+        assert len({round(each[number], 3) for each in crowd}) > 50
+
+
+def test_what_will_not_pass_is_not_tried_again_and_what_is_down_a_few_times():
+    clock = Clock()
+    one = patience.Patience(clock, clock.sleep)
+    with pytest.raises(HubUnusable):
+        one.after(HubUnusable("another certificate"))
+    assert clock.slept == []
+    for _ in range(patience.TRIES - 1):
+        one.after(HubUnreachable("down"))
+    with pytest.raises(HubUnreachable):
+        one.after(HubUnreachable("down"))
+    assert clock.now < 3
 
 
 def dripping(content: bytes, clock: Clock, *, seconds: float, drops: int):

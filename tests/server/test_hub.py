@@ -5,9 +5,11 @@ import hashlib
 import ipaddress
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ from facemorph_core.errors import (
     HubError,
     HubUnreachable,
     InvalidReference,
+    OutputError,
     UnknownModel,
 )
 from facemorph_core.export.bundle import write_bundle
@@ -104,7 +107,7 @@ def nothing_from_outside(monkeypatch, tmp_path):
     for name in ("TOKEN", "TOKEN_FILE", "CA", "INSECURE"):
         monkeypatch.delenv(f"FACEMORPH_HUB_{name}", raising=False)
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("facemorph_core.hub.download.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("facemorph_core.hub.patience.TRY_PAUSES", (0.01, 0.01))
 
 
 @pytest.fixture
@@ -531,7 +534,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(plain, bundles, caplog):
     path = client.fetch(f"{plain.url}/faces@1")
     path.write_bytes(path.read_bytes()[:-1])
     assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
-    assert "damaged and was removed" in caplog.text
+    assert caplog.text.count("is damaged; fetching it again") == 1
 
 
 def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
@@ -597,6 +600,102 @@ def test_a_hub_that_drips_byte_after_byte_is_left(impostor, monkeypatch):
     announce(impostor)
     with pytest.raises(HubUnreachable):
         client.fetch(f"{impostor.url}/faces")
+
+
+# --- a cache that cannot be written ----------------------------------------------------------
+
+
+MOUNTED = (
+    *("unshare", "--map-root-user", "--mount", "sh", "-c"),
+    'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
+)
+ANOTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+HUB_FETCH = (sys.executable, "-m", "facemorph_core", "hub", "fetch")
+
+
+@pytest.fixture(params=["a disk that is read-only", "another user's"])
+def fetch_read_only(request, monkeypatch):
+    """The command of a reader who cannot write the cache."""
+    with tempfile.TemporaryDirectory(prefix="cache-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("FACEMORPH_CACHE", folder)
+        before = (*MOUNTED, folder) if "disk" in request.param else ANOTHER
+        top = Path(__file__).parents[2]
+        if (
+            shutil.which(before[0]) is None
+            or subprocess.run(
+                [*before, sys.executable, "-c", "import grpc"],
+                cwd=top,
+                capture_output=True,
+                check=False,
+            ).returncode
+        ):
+            pytest.skip(f"{before[0]} does nothing here")
+        yield lambda url: subprocess.run(
+            [*before, *HUB_FETCH, url], cwd=top, capture_output=True, text=True, check=False
+        )
+
+
+def test_a_read_only_cache_serves_what_it_holds(plain, fetch_read_only):
+    held = client.fetch(f"{plain.url}/faces")
+    done = fetch_read_only(f"{plain.url}/faces")
+    assert (done.returncode, done.stdout.strip()) == (0, str(held)), done.stderr
+    done = fetch_read_only(f"{plain.url}/faces@1")
+    assert done.returncode == OutputError.exit_code
+    what, way_out = done.stderr.splitlines()
+    assert what.startswith(f"error: {held.parent} cannot be written: ")
+    assert "set FACEMORPH_CACHE to a folder that can be written" in way_out
+
+
+def no_lock_file(folder: Path) -> None:
+    """Not even root can write it."""
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").mkdir()
+
+
+def test_a_shelf_that_cannot_be_locked_serves_what_it_holds(shelf):
+    running = hub_on(shelf)
+    client.fetch(f"{running.url}/faces@1")
+    held = client.fetch(f"{running.url}/faces")
+    no_lock_file(held.parent)
+    running.stop(0)
+    assert client.fetch(f"{running.url}/faces") == held
+    assert client.fetch(f"{running.url}/faces@1").name.startswith("1-")
+
+
+def test_a_shelf_that_cannot_be_locked_takes_nothing_new(plain):
+    held = client.fetch(f"{plain.url}/faces@2")
+    no_lock_file(held.parent)
+    before = {path.name for path in held.parent.iterdir()}
+    assert client.fetch(f"{plain.url}/faces@2") == held
+    assert client.fetch(f"{plain.url}/faces") == held
+    (held.parent / "seen.json").unlink()  # as it is in a cache that somebody copied
+    assert client.fetch(f"{plain.url}/faces") == held
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        client.fetch(f"{plain.url}/faces@1")
+    assert "FACEMORPH_CACHE" in caught.value.hint
+    held.write_bytes(held.read_bytes()[:-1])
+    for version in ("2", "latest"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            client.fetch(f"{plain.url}/faces@{version}")
+    assert {path.name for path in held.parent.iterdir()} == before - {"seen.json"}
+
+
+def test_a_cache_that_cannot_even_be_made_is_named_with_the_way_out(plain, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        client.fetch(f"{plain.url}/faces")
+    assert "FACEMORPH_CACHE" in caught.value.hint
+
+
+def test_what_a_hub_gave_before_must_be_readable(plain):
+    folder = client.fetch(f"{plain.url}/faces").parent
+    (folder / "seen.json").unlink()
+    (folder / "seen.json").mkdir()
+    for ask in (client.fetch, client.describe):
+        with pytest.raises(HubError, match=r"seen\.json cannot be read"):
+            ask(f"{plain.url}/faces")
 
 
 # --- versions that never go back, and pins ---------------------------------------------------

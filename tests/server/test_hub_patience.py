@@ -152,7 +152,7 @@ def test_one_download_too_many_is_told_at_once_to_try_again(running, channel, mo
                 )
             )
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "try again" in caught.value.details()
+        assert "downloads are under way" in caught.value.details()
     until(lambda: not running.downloads)
     everything_works(channel)
 

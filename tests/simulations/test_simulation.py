@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,12 +21,19 @@ from simulations import run
 from simulations.activation import extend_activation, settings
 from simulations.run import APP, flower_environment, simulate, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
+from tests.proxies import Proxy, proxy
 
 TINY = [
     *("model.image_size=32", "model.width=8", "model.latent_dim=32"),
     *("training.batch_size=4", "training.precision=float32", "federation.local_epochs=1"),
     *("federation.sites=2", "evaluation.samples=4", "data.source=shard"),
 ]
+
+
+@pytest.fixture
+def leading_out() -> Iterator[Proxy]:
+    with proxy() as listening:
+        yield listening
 
 
 def family(mark: str) -> list[psutil.Process]:
@@ -50,10 +58,14 @@ def vanished(mark: str, *, seconds: float) -> list[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # a minute on a quiet machine, five on a busy one
-def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_path, short_folder):
+def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(
+    tmp_path, short_folder, leading_out
+):
+    """On a machine whose proxy leads out of it, and is asked for nothing."""
     shard = tiny_shard(tmp_path / "shard", count=24)
     root, mark = tmp_path / "runs", str(tmp_path)
-    environment = os.environ | {
+    environment = os.environ | leading_out.environment
+    environment |= {
         "FACEMORPH_CACHE": str(tmp_path / "cache"),
         "FACEMORPH_TEST_MARK": mark,
         "TMPDIR": str(short_folder),  # the guardian is killed too, and leaves things there
@@ -96,6 +108,7 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(tmp_
     assert read_state(folder).status == "completed"
     assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 20
     assert (folder / "partition.png").exists()
+    assert leading_out.asked == []
 
 
 @pytest.mark.slow
@@ -112,7 +125,9 @@ def test_a_run_that_fails_says_why_and_exits_with_its_code(tmp_path):
             *(f"--set={item}" for item in overrides),
         ],
         cwd=APP,
-        env=os.environ | {"FACEMORPH_CACHE": str(tmp_path / "cache")},
+        env=os.environ
+        | Proxy("http://127.0.0.1:9").environment  # where nobody listens
+        | {"FACEMORPH_CACHE": str(tmp_path / "cache"), "ALL_PROXY": "socks5://127.0.0.1:9"},
         capture_output=True,
         text=True,
         check=False,

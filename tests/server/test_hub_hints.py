@@ -1,0 +1,354 @@
+"""Why a hub cannot be reached: each cause by its own name, with a way out, from real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from facemorph_core import hub as client
+from facemorph_core.cli.edge import exit_code_of
+from facemorph_core.cli.main import cli as commands
+from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
+from facemorph_core.hub import probe
+from server import hub
+from server.coordinator.authority import known_authority
+from server.coordinator.certificates import Credentials, create
+from server.coordinator.hosts import as_address
+from tests.proxies import Proxy, proxy
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+PLAIN, TLS = "hub+insecure", "hub"
+SSH = b"SSH-2.0-OpenSSH_9.2 waits here\r\n"
+
+
+class NoModels:
+    """A catalogue of nothing."""
+
+    def entries(self) -> list:
+        return []
+
+
+@dataclass
+class World:
+    """An authority, what runs for the length of a test, and the environment of the reader."""
+
+    keys: Credentials
+    stack: ExitStack
+    patch: pytest.MonkeyPatch
+
+    def hub(self, *hosts: str, begins: datetime = NOW - DAY, ends: datetime = NOW + DAY) -> int:
+        """The port of a hub with a certificate, or in plain text where it is for no host."""
+        credentials = self.credentials(hosts, begins, ends) if hosts else None
+        running = hub.start(NoModels(), "127.0.0.1:0", credentials=credentials)
+        self.stack.callback(running.stop, 0)
+        return int(running.address.rpartition(":")[2])
+
+    def credentials(self, hosts, begins: datetime, ends: datetime) -> grpc.ServerCredentials:
+        chain, key = self.certificate(hosts, begins, ends)
+        return grpc.ssl_server_credentials([(key, chain)])
+
+    def certificate(self, hosts, begins: datetime, ends: datetime) -> tuple[bytes, bytes]:
+        authority = known_authority(self.keys.ca, self.keys.ca_key)
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [_alternative(host) for host in hosts]
+        made = (
+            x509.CertificateBuilder()
+            .issuer_name(authority.certificate.subject)
+            .subject_name(x509.Name([]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .sign(authority.key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return made.public_bytes(pem), private
+
+    def web_server(self, *, tls: bool = False) -> int:
+        server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler
+        )
+        server.RequestHandlerClass.log_message = lambda *said: None
+        if tls:
+            chain, key = self.certificate(["127.0.0.1"], NOW - DAY, NOW + DAY)
+            both = self.keys.folder / "web.pem"
+            both.write_bytes(chain + key)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(both)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.stack.callback(server.server_close)
+        self.stack.callback(server.shutdown)
+        return server.server_port
+
+    def program(self, says: bytes) -> int:
+        """The port of something that says this to everybody, and then nothing."""
+        door = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        kept = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    caller, _ = door.accept()
+                    kept.append(caller)
+                    caller.sendall(says)
+
+        threading.Thread(target=serve, daemon=True).start()
+        self.stack.callback(door.shutdown, socket.SHUT_RDWR)
+        return int(door.getsockname()[1])
+
+    def proxy(self, *arguments, **more) -> Proxy:
+        """The reader's, for all that is not on this machine."""
+        made = self.stack.enter_context(proxy(*arguments, **more))
+        self.use(made)
+        return made
+
+    def use(self, made: Proxy) -> None:
+        for name, value in made.environment.items():
+            self.patch.setenv(name, value)
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    address = as_address(host)
+    return x509.DNSName(host) if address is None else x509.IPAddress(address)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> Credentials:
+    return create(tmp_path_factory.mktemp("keys"), hosts=["127.0.0.1"])
+
+
+@pytest.fixture
+def world(keys, tmp_path, monkeypatch) -> Iterator[World]:
+    for name in ("TOKEN", "TOKEN_FILE", "CA", "INSECURE"):
+        monkeypatch.delenv(f"FACEMORPH_HUB_{name}", raising=False)
+    for name in Proxy("").environment:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEMORPH_HUB_CA", str(keys.ca))
+    monkeypatch.setattr("facemorph_core.hub.patience.TRY_PAUSES", (0.01, 0.01))
+    with ExitStack() as stack:
+        yield World(keys, stack, monkeypatch)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        return int(door.getsockname()[1])
+
+
+# --- each cause ------------------------------------------------------------------------------
+
+
+def another_host(world: World) -> str:
+    return f"hub://127.0.0.1:{world.hub('models.example.org', '192.0.2.7')}"
+
+
+def another_name(world: World) -> str:
+    world.proxy(leads_to=world.hub("models.example.org"))
+    return "hub://model.example.org:8765"
+
+
+def expired(world: World) -> str:
+    return f"hub://127.0.0.1:{world.hub('127.0.0.1', begins=NOW - 9 * DAY, ends=NOW - DAY)}"
+
+
+def not_yet(world: World) -> str:
+    return f"hub://127.0.0.1:{world.hub('127.0.0.1', begins=NOW + DAY, ends=NOW + 9 * DAY)}"
+
+
+def another_authority(world: World) -> str:
+    stranger = create(world.keys.folder / "other", hosts=["127.0.0.1"])
+    world.patch.setenv("FACEMORPH_HUB_CA", str(stranger.ca))
+    return f"hub://127.0.0.1:{world.hub('127.0.0.1')}"
+
+
+def no_authority(world: World) -> str:
+    world.patch.delenv("FACEMORPH_HUB_CA")
+    return f"hub://127.0.0.1:{world.hub('127.0.0.1')}"
+
+
+def plain_hub_over_tls(world: World) -> str:
+    return f"hub://127.0.0.1:{world.hub()}"
+
+
+def plain_hub_elsewhere(world: World) -> str:
+    world.proxy(leads_to=world.hub())
+    return "hub://models.example.org:8765"
+
+
+def tls_hub_in_plain(world: World) -> str:
+    return f"hub+insecure://127.0.0.1:{world.hub('127.0.0.1')}"
+
+
+def web_server_over_tls(world: World) -> str:
+    return f"hub://127.0.0.1:{world.web_server()}"
+
+
+def web_server_in_plain(world: World) -> str:
+    return f"hub+insecure://127.0.0.1:{world.web_server()}"
+
+
+def web_server_with_tls(world: World) -> str:
+    return f"hub://127.0.0.1:{world.web_server(tls=True)}"
+
+
+def ssh_over_tls(world: World) -> str:
+    return f"hub://127.0.0.1:{world.program(SSH)}"
+
+
+def ssh_in_plain(world: World) -> str:
+    return f"hub+insecure://127.0.0.1:{world.program(SSH)}"
+
+
+def refusing_proxy(world: World) -> str:
+    world.proxy("403 Forbidden by \x1b[2J policy")
+    return "hub://models.example.org:8765"
+
+
+def proxy_that_wants_a_password(world: World) -> str:
+    world.proxy("407 Proxy Authentication Required")
+    return "hub://models.example.org:8765"
+
+
+def no_proxy_at_all(world: World) -> str:
+    world.use(Proxy(f"http://reader:very-secret@127.0.0.1:{free_port()}"))
+    return "hub://models.example.org:8765"
+
+
+def nobody(world: World) -> str:
+    return f"hub://127.0.0.1:{free_port()}"
+
+
+def nobody_in_plain(world: World) -> str:
+    return f"hub+insecure://127.0.0.1:{free_port()}"
+
+
+def no_such_name(world: World) -> str:
+    _names_fail(world, socket.EAI_NONAME)
+    return "hub://models.example.invalid:8765"
+
+
+def no_network(world: World) -> str:
+    _names_fail(world, socket.EAI_AGAIN)
+    return "hub://models.example.invalid:8765"
+
+
+def _names_fail(world: World, code: int) -> None:
+    """As the system's resolver does; what answers here depends on the network of the day."""
+
+    def fail(*asked: object) -> None:
+        raise socket.gaierror(code, "it fails")
+
+    world.patch.setattr(socket, "getaddrinfo", fail)
+
+
+DATE = r"\d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC"
+CAUSES: list[tuple[Callable[[World], str], type[HubError], str, str]] = [
+    (another_host, HubUnusable, r"is for models\.example\.org, 192\.0\.2\.7, not 127", "for 127"),
+    (another_name, HubUnusable, r"is for models\.example\.org, not model\.", r"\(models\.example"),
+    (expired, HubUnusable, f"expired on {DATE}", "renew it"),
+    (not_yet, HubUnusable, f"not valid before {DATE}", f"clock of this machine says {DATE}"),
+    (another_authority, HubUnusable, r"signed by none of those in .*ca\.crt", "--ca"),
+    (no_authority, HubUnusable, "nobody whom this machine trusts", "--ca or .FACEMORPH_HUB_CA"),
+    (plain_hub_over_tls, HubUnusable, "speaks plain text", r"hub\+insecure://127"),
+    (plain_hub_elsewhere, HubUnusable, "speaks plain text", "--cert and --key"),
+    (tls_hub_in_plain, HubUnusable, "speaks TLS and was asked in plain", r"write hub://127"),
+    (web_server_over_tls, HubUnusable, "a web server answers", "check the port"),
+    (web_server_in_plain, HubUnusable, "a web server answers", "check the port"),
+    (web_server_with_tls, HubUnusable, "a web server answers", "check the port"),
+    (ssh_over_tls, HubUnusable, "is no model hub", "check the port"),
+    (ssh_in_plain, HubUnusable, "is no model hub", "check the port"),
+    (refusing_proxy, HubUnusable, r"the proxy 127.* refuses .*models.*: 403 F", "no_proxy"),
+    (proxy_that_wants_a_password, HubUnusable, "refuses the way .*: 407", "grpc_proxy names it"),
+    (no_proxy_at_all, HubUnreachable, "the proxy 127.* cannot be reached", "grpc_proxy names it"),
+    (nobody, HubUnreachable, "nothing listens on port", "that the hub is running"),
+    (nobody_in_plain, HubUnreachable, "nothing listens on port", "that the hub is running"),
+    (no_such_name, HubUnusable, r"there is no host models\.example\.invalid", "how it is written"),
+    (no_network, HubUnreachable, "cannot be looked up now", "is this machine connected"),
+]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "said", "hint"), CAUSES, ids=[each[0].__name__ for each in CAUSES]
+)
+def test_each_cause_is_named_once_with_its_own_way_out(
+    cause: Callable[[World], str], kind: type[HubError], said: str, hint: str, world: World, capsys
+):
+    url = cause(world)
+    with pytest.raises(HubUnreachable) as caught:
+        client.list_models(url)
+    assert type(caught.value) is kind
+    assert re.search(said, str(caught.value)), caught.value
+    assert re.search(hint, caught.value.hint), caught.value.hint
+
+    asked = ["hub", "fetch", f"{url}/faces"]
+    assert exit_code_of(lambda: commands.main(asked, standalone_mode=False)) == 11
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in shown] == ["error", " hint"]
+    assert all(line.isprintable() and len(line) < 300 for line in shown)
+    assert "very-secret" not in "".join(shown)
+
+
+def test_what_says_nothing_is_named_too(world, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.channel.ASK_SECONDS", 1.0)
+    monkeypatch.setattr(probe, "SECONDS", 0.3)
+    for scheme in (PLAIN, TLS):
+        url = f"{scheme}://127.0.0.1:{world.program(b'')}"
+        with pytest.raises(HubUnreachable, match="says nothing") as caught:
+            client.list_models(url)
+        assert "check the port" in caught.value.hint
+
+
+def test_a_hub_elsewhere_is_reached_through_the_proxy_and_one_here_past_it(world):
+    there = world.proxy(leads_to=world.hub("models.example.org"))
+    assert client.list_models("hub://models.example.org:8765") == []
+    assert there.asked[0].startswith(b"CONNECT models.example.org:8765 ")
+    there.asked.clear()
+    for url in (
+        f"hub+insecure://localhost:{world.hub()}",
+        f"hub://127.0.0.1:{world.hub('127.0.0.1')}",
+    ):
+        assert client.list_models(url) == []
+    with pytest.raises(HubUnreachable):
+        client.list_models(nobody(world))
+    assert there.asked == []
+
+
+def test_what_grpc_alone_refuses_is_not_waited_for(world, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.channel.obstacle", lambda asked: None)
+    monkeypatch.setattr("facemorph_core.hub.patience.BUSY_SECONDS", 0.0)
+    for cause in (another_host, expired, another_authority):
+        with pytest.raises(HubUnusable, match="cannot be spoken to over TLS"):
+            client.list_models(cause(world))
+
+
+def test_nothing_is_probed_where_a_hub_answers(world, monkeypatch):
+    monkeypatch.setattr("facemorph_core.hub.channel.obstacle", lambda asked: pytest.fail("probed"))
+    assert client.list_models(f"hub://127.0.0.1:{world.hub('127.0.0.1')}") == []
+
+
+def test_a_file_that_holds_no_certificates_is_named(world, tmp_path):
+    wrong = tmp_path / "token"
+    wrong.write_text("not a certificate")
+    with pytest.raises(HubError, match="holds no certificates") as caught:
+        client.list_models(nobody(world), ca=wrong)
+    assert "--ca" in caught.value.hint
