@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.federated import Handshake, shared_weights, signature
+from facemorph_core.federated import Handshake, shared_weights, signature, weights_problem
 from facemorph_core.models import build_model
 from facemorph_core.training.start import starting_model
 from server.arrivals import Arrivals
@@ -24,6 +24,7 @@ from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
 from server.runs import RunDirectory, choose_run
+from server.runstate import reason, tell_starter
 from server.strategy import GuardedStrategy, packed
 
 log = logging.getLogger("flwr")
@@ -44,8 +45,10 @@ def main(grid: Grid, context: Context) -> None:
                 train(grid, run)
             conclude(run)
             log.info("the run is complete: %s", run.path.resolve())
-    except FaceMorphError as error:
-        log.error("error: %s%s", error, f"\n hint: {error.hint}" if error.hint else "")
+    except BaseException as error:
+        tell_starter(error)
+        if isinstance(error, FaceMorphError):
+            log.error("error: %s", reason(error))
         raise
 
 
@@ -63,6 +66,8 @@ def train(grid: Grid, run: RunDirectory) -> None:
         folder=run.path,
     )
     released, memory = run.latest()
+    if released and (problem := weights_problem(released, strategy.expected)):
+        raise run.checkpoints.unusable(run.state.round, f"is damaged: {problem}")
     start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
     keeper = RoundKeeper(run, strategy)
     strategy.start(
