@@ -36,12 +36,11 @@ from server.checkpoints import Arrays, Checkpoints, OwnArrays
 from server.runstate import (
     RunState,
     changes_of,
-    expect_another_try,
     read_state,
     write_state,
 )
 
-__all__ = ["RunDirectory", "RunState", "choose_run", "expect_another_try", "hold", "read_state"]
+__all__ = ["RunDirectory", "RunState", "choose_run", "hold", "read_state"]
 
 log = logging.getLogger("flwr")
 
@@ -92,7 +91,7 @@ class RunDirectory:
         changed = changes_of(path, state, config)
         other = [change for change in changed if not change.allowed]
         if other and state.round == 0:  # nothing was trained that the new config could contradict
-            log.info("%s has no round yet and begins anew: %s", path, in_words(other))
+            log.warning("%s has no round yet and begins anew: %s", path, in_words(other))
             return cls._new(path, config)
         if other:
             raise FederationError(
@@ -105,7 +104,9 @@ class RunDirectory:
         if state.status == "completed" and rounds == state.rounds:
             return cls(path, _own_config(path, config, changed), state)
         for change in changed:
-            log.info("%s %s -> %s", change.setting, change.there, change.here)
+            log.warning(
+                "%s goes on with %s %s -> %s", path, change.setting, change.there, change.here
+            )
         going_on = replace(
             state, config_digest=digest(config), rounds=rounds, status="running", error=""
         )

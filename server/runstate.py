@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from facemorph_core.config import RunConfig, digest, load_run_config
 from facemorph_core.config.changes import Change, changes
 from facemorph_core.errors import ConfigError, FaceMorphError, FederationError, OutputError
+from facemorph_core.output import FULL, output_error
 from facemorph_core.rundir import write_atomic
 
 FORMAT_VERSION = 1
@@ -48,6 +49,8 @@ _STATE = TypeAdapter(RunState)
 
 def reason(error: BaseException) -> str:
     """Why something stopped, for whoever started it: the message, and its hint in a second line."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = output_error(error, error.filename or "the run directory")
     if not isinstance(error, FaceMorphError):
         return f"{type(error).__name__}: {error}"
     return f"{error}\n hint: {error.hint}" if error.hint else str(error)
@@ -101,13 +104,6 @@ def read_state(path: Path) -> RunState | None:
 def write_state(path: Path, state: RunState) -> None:
     """Replace the state in a run directory; it is on the disk before this returns."""
     write_atomic(path / "state.json", json.dumps(asdict(state), indent=2).encode())
-
-
-def expect_another_try(path: Path) -> None:
-    """Take back how an earlier process ended, before another one starts."""
-    state = read_state(path)
-    if state is not None and state.status != "running":
-        write_state(path, replace(state, status="running", error=""))
 
 
 def changes_of(path: Path, state: RunState, config: RunConfig) -> tuple[Change, ...]:

@@ -27,11 +27,11 @@ from facemorph_core.bundle.locate import is_file
 from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
-from facemorph_core.output import check_folder, reported_output
+from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import choose_run, expect_another_try, read_state
+from server.runs import RunDirectory, choose_run, read_state
 from server.runstate import REASON_FILE, as_error
 from simulations.family import family
 
@@ -87,10 +87,8 @@ def simulate(
     require_travelling(config_file)
     if config.simulated:
         shard_for(config.data, seed=config.seed, progress=on_prepare)
-    with reported_output(path):
-        path.mkdir(parents=True, exist_ok=True)
-        check_folder(path)
-    expect_another_try(path)
+    with RunDirectory.held(path, config):
+        pass  # what the server would refuse is refused now, before Flower starts
     before = -1  # rounds that were there before the last try
     while True:
         reached = len(read_metrics(path))

@@ -12,7 +12,6 @@ __all__ = ["HOW_A_RUN_IS_RUN", "Change", "changes", "in_words"]
 
 HOW_A_RUN_IS_RUN = frozenset(
     {
-        "resume",
         "federation.rounds",
         "federation.quorum",
         "federation.deadline",
@@ -26,7 +25,7 @@ HOW_A_RUN_IS_RUN = frozenset(
     }
 )
 """Settings that may change when a run goes on: how long it is, how patient the server is, what it
-keeps and how often it looks. All others make a run another one: they decide what a round does to
+keeps and how often it looks. `resume` is no part of a run at all, as in `digest`. All others make a run another one: they decide what a round does to
 the model, what a site promises, or which faces the scores of all rounds are of."""
 
 
@@ -45,8 +44,10 @@ class Change:
 
 
 def changes(there: RunConfig, here: RunConfig) -> tuple[Change, ...]:
-    """The settings that differ, in the order of the schema."""
-    before, after = (dict(_flat(each.model_dump(mode="json"))) for each in (there, here))
+    """The settings that differ, in the order of the schema; `resume` is none of the run's."""
+    before, after = (
+        dict(_flat(each.model_dump(mode="json", exclude={"resume"}))) for each in (there, here)
+    )
     names = dict.fromkeys([*before, *after])
     return tuple(
         Change(name, before.get(name), after.get(name))

@@ -123,7 +123,9 @@ def test_the_settings_that_may_change_are_settings():
 
 
 def test_where_two_configs_differ_is_told_by_setting():
-    here = RunConfig(name="x", model={"kind": "ae", "width": 48}, federation={"quorum": 1})
+    here = RunConfig(
+        name="x", resume="must", model={"kind": "ae", "width": 48}, federation={"quorum": 1}
+    )
     found = {each.setting: each for each in changes(RunConfig(name="x"), here)}
     assert set(found) == {"model.kind", "model.width", "federation.quorum"}
     assert [name for name, each in found.items() if each.allowed] == ["federation.quorum"]

@@ -184,7 +184,7 @@ def test_how_a_run_is_run_may_change_when_it_goes_on(tmp_path, settings, caplog)
     advance(path)
     first, other = read_state(path), changed(**settings)
     assert choose_run(tmp_path, other) == path
-    with caplog.at_level(logging.INFO, "flwr"):
+    with caplog.at_level(logging.WARNING, "flwr"):
         advance(path, other)
     state = read_state(path)
     assert (state.id, state.round) == (first.id, 2)

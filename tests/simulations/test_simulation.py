@@ -251,7 +251,7 @@ def test_must_makes_a_complete_run_longer_and_auto_does_not(tmp_path, monkeypatc
     shard, root, asked = tiny_shard(tmp_path / "shard", count=24), tmp_path / "runs", []
 
     def follow(run_id, config, path, *rest) -> None:
-        asked.append((path.name, read_state(path) and read_state(path).status))
+        asked.append((path.name, read_state(path).status, read_state(path).round))
         with RunDirectory.held(path, config) as held:
             for number in range(held.state.round + 1, config.federation.rounds + 1):
                 held.record({"round": number})
@@ -270,7 +270,9 @@ def test_must_makes_a_complete_run_longer_and_auto_does_not(tmp_path, monkeypatc
     train("federation.rounds=2")
     train("federation.rounds=3")
     train("federation.rounds=4", "resume=must")
-    assert asked == [("default", None), ("default-2", None), ("default-2", "running")]
+    assert asked == [
+        *(("default", "running", 0), ("default-2", "running", 0), ("default-2", "running", 3))
+    ]
     assert read_state(root / "default-2").round == 4
 
 
