@@ -25,8 +25,9 @@ HOW_A_RUN_IS_RUN = frozenset(
     }
 )
 """Settings that may change when a run goes on: how long it is, how patient the server is, what it
-keeps and how often it looks. `resume` is no part of a run at all, as in `digest`. All others make a run another one: they decide what a round does to
-the model, what a site promises, or which faces the scores of all rounds are of."""
+keeps and how often it looks. All others make a run another one: they decide what a round does to
+the model, what a site promises, or which faces the scores of all rounds are of. (`resume` is no
+part of a run: neither here nor in its digest.)"""
 
 
 @dataclass(frozen=True, slots=True)
