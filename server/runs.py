@@ -40,7 +40,7 @@ from server.runstate import (
     write_state,
 )
 
-__all__ = ["RunDirectory", "RunState", "choose_run", "hold", "read_state"]
+__all__ = ["RunDirectory", "RunState", "choose_run", "hold", "read_state", "tell_ignored"]
 
 log = logging.getLogger("flwr")
 
@@ -87,6 +87,7 @@ class RunDirectory:
     def _opened(cls, path: Path, config: RunConfig) -> RunDirectory:
         state = read_state(path)
         if state is None:
+            refuse_orphans(path)
             return cls._new(path, config)
         changed = changes_of(path, state, config)
         other = [change for change in changed if not change.allowed]
@@ -102,7 +103,9 @@ class RunDirectory:
         if rounds < state.round:
             raise too_few_rounds(path, state, rounds)
         if state.status == "completed" and rounds == state.rounds:
-            return cls(path, _own_config(path, config, changed), state)
+            tell_ignored(path, changed)
+            own = load_run_config(path / "config.yaml") if changed else config
+            return cls(path, own, state)
         for change in changed:
             log.warning(
                 "%s goes on with %s %s -> %s", path, change.setting, change.there, change.here
@@ -114,11 +117,6 @@ class RunDirectory:
 
     @classmethod
     def _new(cls, path: Path, config: RunConfig) -> RunDirectory:
-        if Checkpoints(path).rounds():
-            raise FederationError(
-                f"{path} holds checkpoints and no state.json",
-                hint="bring it back, or give this run another folder",
-            )
         if config.resume == "must":
             raise nothing_to_go_on_with(path)
         state = RunState(
@@ -233,12 +231,19 @@ def _runs(root: Path, config: RunConfig) -> tuple[list[tuple[Path, RunState]], P
         number += 1
 
 
-def _own_config(path: Path, config: RunConfig, changed: tuple[Change, ...]) -> RunConfig:
-    """The config with which a run became complete."""
-    if not changed:
-        return config
-    log.warning("%s is complete and stays as it is: %s", path, in_words(changed))
-    return load_run_config(path / "config.yaml")
+def tell_ignored(path: Path, changed: tuple[Change, ...]) -> None:
+    """Say which settings a complete run leaves as they were."""
+    if changed:
+        log.warning("%s is complete and stays as it is: %s", path, in_words(changed))
+
+
+def refuse_orphans(path: Path) -> None:
+    """Checkpoints whose state is gone are not begun over."""
+    if Checkpoints(path).rounds():
+        raise FederationError(
+            f"{path} holds checkpoints and no state.json",
+            hint="bring it back, or give this run another folder",
+        )
 
 
 def too_few_rounds(path: Path, state: RunState, rounds: int) -> FederationError:

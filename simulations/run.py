@@ -31,8 +31,8 @@ from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import RunDirectory, choose_run, read_state
-from server.runstate import REASON_FILE, as_error
+from server.runs import RunDirectory, choose_run, read_state, tell_ignored
+from server.runstate import REASON_FILE, as_error, changes_of
 from simulations.family import family
 
 APP = Path(__file__).resolve().parent.parent
@@ -83,6 +83,7 @@ def simulate(
     path = choose_run(root.resolve(), config)
     state = read_state(path)
     if state and state.status == "completed" and state.rounds == config.federation.rounds:
+        tell_ignored(path, changes_of(path, state, config))
         return path
     require_travelling(config_file)
     if config.simulated:

@@ -253,13 +253,14 @@ def test_fewer_rounds_than_are_done_are_refused(tmp_path):
     assert read_state(path).rounds == 3
 
 
-def test_a_complete_run_stays_as_it_is_whatever_else_is_asked_of_it(tmp_path):
+def test_a_complete_run_stays_as_it_is_whatever_else_is_asked_of_it(tmp_path, caplog):
     path, config = tmp_path / "run", changed(rounds=2)
     completed(path, config)
     files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     with RunDirectory.held(path, changed(rounds=2, quorum=1)) as run:
         assert run.config == config
         assert run.state.status == "completed"
+    assert "federation.quorum is 2 there and 1 here" in caplog.text
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == files
 
 
