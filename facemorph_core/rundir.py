@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from facemorph_core.errors import OutputError
 from facemorph_core.output import output_error, written_whole
 
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+ROLLED_BACK = "metrics.rolled-back.jsonl"
+"""Lines of rounds that a run went back behind: they were trained all the same."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -36,6 +41,20 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return read_entries(run / METRICS)
 
 
+def read_rolled_back(run: Path) -> list[dict[str, Any]]:
+    """The figures of rounds that were rolled back, in the order in which that was done."""
+    return read_entries(run / ROLLED_BACK)
+
+
+def numbered(folder: Path, kind: str) -> dict[int, Path]:
+    """The files KIND-NNNN.* of a folder by their numbers, in that order: as text 9999 is last."""
+    name = re.compile(rf"{kind}-(\d+)\.\w+")
+    found = [
+        (int(m[1]), path) for path in folder.glob(f"{kind}-*") if (m := name.fullmatch(path.name))
+    ]
+    return dict(sorted(found))
+
+
 def append_entry(file: Path, entry: Mapping[str, Any]) -> None:
     """Add one object to a file of JSON lines; it is on the disk before this returns.
 
@@ -54,14 +73,26 @@ def append_entry(file: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read_entries(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, none without a file; torn lines are left out."""
-    if not file.exists():
+    """The objects of a file of JSON lines, none without a file; torn lines are left out.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise OutputError(f"{file} cannot be read: {error.strerror or error}") from None
     entries = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            entries.append(entry)
+        else:
             log.warning("%s: a torn line is left out", file)
     return entries
 
@@ -74,6 +105,16 @@ def _ends_a_line(stream: BinaryIO) -> bool:
 def keep_metrics(run: Path, *, up_to: int, key: str = "round") -> None:
     """Forget figures past ``up_to``: their work has no checkpoint and is done again."""
     if (run / METRICS).exists():
-        kept = [entry for entry in read_metrics(run) if entry[key] <= up_to]
-        text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        write_atomic(run / METRICS, text.encode())
+        kept = [entry for entry in read_metrics(run) if _number(entry, key) <= up_to]
+        write_entries(run / METRICS, kept)
+
+
+def write_entries(file: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Make these the objects of a file of JSON lines."""
+    write_atomic(file, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float:
+    """Where an entry stands; one that does not say it comes after all others."""
+    value = entry.get(key)
+    return value if isinstance(value, int) else math.inf

@@ -134,5 +134,34 @@ def certificates(
         typer.echo(f"{key} goes to {name} alone; {key}.pub is to be registered")
 
 
+@app.command()
+def rollback(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    to: Annotated[
+        int | None, typer.Option(min=1, help="The round to go back to. [default: list them]")
+    ] = None,
+) -> None:
+    """Let a run stand at an earlier round; without --to, list those that it can go back to.
+
+    Nothing is deleted: what came later is moved aside in the run directory. The next start of the
+    run goes on from that round. What sites spent of their privacy on later rounds stays spent.
+
+    \b
+    Examples:
+      python -m server rollback runs/celeba
+      python -m server rollback runs/celeba --to 12
+    """  # noqa: D301 - \b is click's
+    from server.coordinator.rollback import kept_rounds
+    from server.coordinator.rollback import rollback as go_back
+
+    if to is None:
+        for kept in kept_rounds(run):
+            typer.echo(str(kept))
+        return
+    aside = go_back(run, to=to)
+    told = f"what came later is in {aside}" if aside.exists() else "nothing came later"
+    typer.echo(f"{run} stands at round {to}; {told}", err=True)
+
+
 if __name__ == "__main__":
     run_app(app, prog_name="python -m server")

@@ -17,7 +17,7 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.federated import Handshake, shared_weights, signature
+from facemorph_core.federated import Handshake, shared_weights, signature, weights_problem
 from facemorph_core.models import build_model
 from facemorph_core.privacy import read_told
 from facemorph_core.training.start import starting_model
@@ -26,6 +26,7 @@ from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
 from server.runs import RunDirectory, choose_run
+from server.runstate import reason, tell_starter
 from server.scoring import PublicFaces
 from server.spending import Spending
 from server.strategy import GuardedStrategy, packed
@@ -49,8 +50,10 @@ def main(grid: Grid, context: Context) -> None:
                 train(grid, run, simulated=simulated)
             conclude(run, simulated=simulated)
             log.info("the run is complete: %s", run.path.resolve())
-    except FaceMorphError as error:
-        log.error("error: %s%s", error, f"\n hint: {error.hint}" if error.hint else "")
+    except BaseException as error:
+        tell_starter(error)
+        if isinstance(error, FaceMorphError):
+            log.error("error: %s", reason(error))
         raise
 
 
@@ -69,6 +72,8 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         spending=Spending(run.path) if config.privacy else None,
     )
     released, memory = run.latest()
+    if released and (problem := weights_problem(released, strategy.expected)):
+        raise run.checkpoints.unusable(run.state.round, f"is damaged: {problem}")
     start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
     keeper = RoundKeeper(run, strategy, PublicFaces.of(config, simulated=simulated))
     try:

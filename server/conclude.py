@@ -27,12 +27,18 @@ def conclude(run: RunDirectory, *, simulated: bool) -> None:
     bundle = run.path / RUN_BUNDLE
     if run.state.status == "completed" and bundle.exists():
         return
-    bundle_run(run.path, out=bundle)
+    bundle_run(run.path, round=run.state.round, out=bundle)
     if simulated:
         describe_partition(run)
     write_run_report(run.path)
     run.complete()
     log.info("model: %s", bundle)
+    best = run.best
+    if best and best.round != run.state.round:
+        log.info(
+            "round %d was the best: %s; facemorph-core bundle %s --round %d makes a model of it",
+            *(best.round, best, run.path, best.round),
+        )
 
 
 def describe_partition(run: RunDirectory) -> None:

@@ -114,8 +114,8 @@ def check_memory(rule: StrategyConfig, expected: Signature, *, sites: int, limit
         raise FederationError(
             f"{rule.kind} needs the updates of all {sites} sites at once: {needed:.1f} GiB, "
             f"federation.reply_memory allows {limit:g}",
-            hint="raise federation.reply_memory, lower federation.fraction, or take a rule that "
-            "averages",
+            hint="raise federation.reply_memory and start again: the run goes on; "
+            "or start another run with a lower federation.fraction or a rule that averages",
         )
 
 

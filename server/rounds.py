@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from flwr.app import ArrayRecord, MetricRecord
 
 from facemorph_core.federated import load_shared_weights
 from facemorph_core.models import build_model
+from facemorph_core.output import reported_output
+from server.best import far_below
 from server.roundlog import RoundLog
 from server.runs import RunDirectory
 from server.scoring import PublicFaces
@@ -45,6 +48,7 @@ class RoundKeeper:
                 {name: value.numpy() for name, value in released.items()},
                 self.strategy.memory(arrays),
             )
+            self._warn_if_far_below_the_best(entry)
         return MetricRecord({**scores}) if scores else None
 
     def _scores(self, number: int) -> dict[str, float]:
@@ -53,8 +57,20 @@ class RoundKeeper:
             return {}
         picture = self.faces.sample_grid(self.model, self.run.config)
         if picture is not None:
-            picture.save(self.run.path / "samples" / f"round-{number:04d}.png")
+            path = self.run.path / "samples" / f"round-{number:04d}.png"
+            with reported_output(path):
+                picture.save(path)
         return self.faces.scores(self.model, self.run.config)
+
+    def _warn_if_far_below_the_best(self, entry: Mapping[str, Any]) -> None:
+        best = self.run.best
+        here = far_below(entry, best) if best else None
+        if best and here:
+            log.warning(
+                "round %d is far below the best, round %d: %s against %s; "
+                "to go back to it, end the run and: python -m server rollback %s --to %d",
+                *(here.round, best.round, here, best, self.run.path, best.round),
+            )
 
 
 def line(round_log: RoundLog, scores: dict[str, float]) -> dict[str, Any]:

@@ -10,46 +10,49 @@ checkpoints/optimiser-NNNN.safetensors  what the server needs beside them to go 
 samples/round-NNNN.png            reconstructions and faces drawn from random codes
 partition.json, partition.png     who owned which faces (simulations)
 report.html, model.facemorph      what the run leaves
+rolled-back-N/, metrics.rolled-back.jsonl  what it went back behind (`python -m server rollback`)
+
+The newest rounds keep their checkpoints, and the best one does.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
-
-from facemorph_core.config import RunConfig, digest, dump_run_config
-from facemorph_core.errors import FaceMorphError, FederationError
+from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
+from facemorph_core.config.changes import Change, in_words
+from facemorph_core.errors import FederationError, OutputError
+from facemorph_core.output import held_alone, reported_output
 from facemorph_core.rundir import append_metrics, keep_metrics, read_metrics, write_atomic
+from server.best import Judged, best_round
+from server.checkpoints import Arrays, Checkpoints, OwnArrays
+from server.runstate import (
+    RunState,
+    changes_of,
+    read_state,
+    write_state,
+)
 
-FORMAT_VERSION = 1
-Arrays = Mapping[str, NDArray[np.float32]]
+__all__ = ["RunDirectory", "RunState", "choose_run", "hold", "read_state", "tell_ignored"]
+
+log = logging.getLogger("flwr")
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """Where a run stands."""
+def hold(path: Path) -> contextlib.AbstractContextManager[None]:
+    """The run directory ``path``, made if needed, for this process alone.
 
-    id: str
-    """Random, hexadecimal; names the run at its sites."""
-    config_digest: str
-    started: str
-    rounds: int
-    round: int = 0
-    """Rounds whose checkpoint is on the disk."""
-    status: Literal["running", "completed", "failed"] = "running"
-    error: str = ""
-    format_version: int = FORMAT_VERSION
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    return held_alone(path, other="run", hint="wait for it, or give this run another name")
 
 
 class RunDirectory:
@@ -57,6 +60,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: RunConfig, state: RunState) -> None:
         self.path, self.config, self.state = path, config, state
+        self.checkpoints = Checkpoints(path)
+        self._entries: list[dict[str, Any]] = []
 
     @classmethod
     @contextmanager
@@ -66,74 +71,109 @@ class RunDirectory:
         A failure inside is written to ``state.json`` before it goes on its way.
 
         Raises:
-            FederationError: if the folder holds a run of another config, or another process
-                holds the run.
+            FederationError: if the folder holds a run of another config, or one that cannot go on.
+            OutputError: if another process holds the run, or the folder cannot be written.
         """
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path / ".lock", timeout=0):
-                run = cls._opened(path, config)
-                try:
-                    yield run
-                except BaseException as error:
-                    run.fail(error)
-                    raise
-        except Timeout:
-            raise FederationError(
-                f"{path} is in use by another run",
-                hint="wait for it, or give this run another name",
-            ) from None
+        with hold(path):
+            run = cls._opened(path, config)
+            try:
+                run._begin()
+                yield run
+            except BaseException as error:
+                with contextlib.suppress(OutputError):  # the error matters more than its record
+                    run._save_state(run.state.failed(error))
+                raise
 
     @classmethod
     def _opened(cls, path: Path, config: RunConfig) -> RunDirectory:
         state = read_state(path)
         if state is None:
-            state = RunState(
-                id=secrets.token_hex(8),
-                config_digest=digest(config),
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                rounds=config.federation.rounds,
-            )
-            write_atomic(path / "config.yaml", dump_run_config(config).encode())
-        elif state.config_digest != digest(config):
+            refuse_orphans(path)
+            return cls._new(path, config)
+        changed = changes_of(path, state, config)
+        other = [change for change in changed if not change.allowed]
+        if other and state.round == 0:  # nothing was trained that the new config could contradict
+            log.warning("%s has no round yet and begins anew: %s", path, in_words(other))
+            return cls._new(path, config)
+        if other:
             raise FederationError(
-                f"{path} holds a run of another config",
-                hint="give this run another name or folder",
+                f"{path} holds a run of another config: {in_words(other)}",
+                hint="give this run another folder, or set these back",
             )
-        elif state.status != "completed":
-            state = replace(state, status="running", error="")
-        run = cls(path, config, state)
-        for folder in ("checkpoints", "samples"):
-            (path / folder).mkdir(exist_ok=True)
-        keep_metrics(path, up_to=state.round or -1)  # the figures before round 1 are taken again
-        run._save_state()
-        return run
+        rounds = config.federation.rounds
+        if rounds < state.round:
+            raise too_few_rounds(path, state, rounds)
+        if state.status == "completed" and rounds == state.rounds:
+            tell_ignored(path, changed)
+            own = load_run_config(path / "config.yaml") if changed else config
+            return cls(path, own, state)
+        for change in changed:
+            log.warning(
+                "%s goes on with %s %s -> %s", path, change.setting, change.there, change.here
+            )
+        going_on = replace(
+            state, config_digest=digest(config), rounds=rounds, status="running", error=""
+        )
+        return cls(path, config, going_on)
+
+    @classmethod
+    def _new(cls, path: Path, config: RunConfig) -> RunDirectory:
+        if config.resume == "must":
+            raise nothing_to_go_on_with(path)
+        state = RunState(
+            id=secrets.token_hex(8),
+            config_digest=digest(config),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            rounds=config.federation.rounds,
+        )
+        return cls(path, config, state)
+
+    def _begin(self) -> None:
+        """Make the folder say what is run from here, and see that it can be gone on from."""
+        if self.state.status == "completed":
+            return
+        with reported_output(self.path):
+            for folder in ("checkpoints", "samples"):
+                (self.path / folder).mkdir(exist_ok=True)
+        if self.state.round > 0:
+            self.checkpoints.load(self.state.round)
+        write_atomic(self.path / "config.yaml", dump_run_config(self.config).encode())
+        # the figures before round 1 are taken again
+        keep_metrics(self.path, up_to=self.state.round or -1)
+        self._entries = self.metrics()
+        self._save_state(self.state)
+
+    @property
+    def best(self) -> Judged | None:
+        """The best of the rounds whose checkpoints are on the disk."""
+        there = set(self.checkpoints.rounds())
+        return best_round([entry for entry in self._entries if entry["round"] in there])
 
     # --- what a round leaves -----------------------------------------------------------------
 
     def checkpoint(self, number: int, weights: Arrays, memory: Arrays) -> None:
         """Put the weights of a round on the disk; the round counts from then on."""
-        if memory:
-            write_atomic(self._file("optimiser", number), save(_plain(memory)))
-        write_atomic(self._file("round", number), save(_plain(weights)))
-        self.state = replace(self.state, round=number)
-        self._save_state()
-        self._drop_old_checkpoints()
+        with reported_output(self.checkpoints.folder):
+            self.checkpoints.save(number, weights, memory)
+            best = self.best
+            best_number = best.round if best else 0
+            self._save_state(replace(self.state, round=number, best_round=best_number))
+            newest = self.config.federation.keep_checkpoints
+            if newest:
+                self.checkpoints.keep({*self.checkpoints.rounds()[-newest:], best_number})
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Add a round to ``metrics.jsonl``."""
         append_metrics(self.path, entry)
+        self._entries.append(dict(entry))
 
-    def latest(self) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
-        """Weights and memory of the last round on the disk; empty before the first."""
-        number = self.state.round
-        if number == 0:
-            return {}, {}
-        memory = self._file("optimiser", number)
-        return (
-            load_file(self._file("round", number)),
-            load_file(memory) if memory.exists() else {},
-        )
+    def latest(self) -> tuple[OwnArrays, OwnArrays]:
+        """Weights and memory of the last round on the disk; empty before the first.
+
+        Raises:
+            FederationError: they are not there or damaged, with the way back.
+        """
+        return self.checkpoints.load(self.state.round) if self.state.round else ({}, {})
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rounds so far, oldest first."""
@@ -141,99 +181,90 @@ class RunDirectory:
 
     def complete(self) -> None:
         """Mark the run as finished."""
-        self.state = replace(self.state, status="completed")
-        self._save_state()
+        self._save_state(replace(self.state, status="completed"))
 
-    def fail(self, error: BaseException) -> None:
-        """Keep why the run stopped, for whoever started it."""
-        words = (
-            str(error) if isinstance(error, FaceMorphError) else f"{type(error).__name__}: {error}"
-        )
-        hint = getattr(error, "hint", None)
-        text = f"{words}\n hint: {hint}" if hint else words
-        self.state = replace(self.state, status="failed", error=text)
-        self._save_state()
-
-    # --- parts -------------------------------------------------------------------------------
-
-    def _file(self, kind: str, number: int) -> Path:
-        return self.path / "checkpoints" / f"{kind}-{number:04d}.safetensors"
-
-    def _save_state(self) -> None:
-        _write_state(self.path, self.state)
-
-    def _drop_old_checkpoints(self) -> None:
-        keep = self.config.federation.keep_checkpoints
-        for kind in ("round", "optimiser"):
-            files = sorted((self.path / "checkpoints").glob(f"{kind}-*.safetensors"))
-            for file in files[:-keep] if keep else []:
-                file.unlink()
+    def _save_state(self, state: RunState) -> None:
+        write_state(self.path, state)
+        self.state = state
 
 
-def read_state(path: Path) -> RunState | None:
-    """The state in a run directory, or None if there is none yet.
-
-    Raises:
-        FederationError: if it is damaged or of another version.
-    """
-    file = path / "state.json"
-    if not file.exists():
-        return None
-    try:
-        state = RunState(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise FederationError(
-            f"{file} is damaged", hint="move the run directory away and start anew"
-        ) from None
-    if state.format_version != FORMAT_VERSION:
-        raise FederationError(
-            f"{path} has format {state.format_version}, this version reads {FORMAT_VERSION}"
-        )
-    return state
-
-
-def expect_another_try(path: Path) -> None:
-    """Take back a failure that an earlier process wrote, before another one starts."""
-    state = read_state(path)
-    if state is not None and state.status == "failed":
-        again = replace(state, status="running", error="")
-        _write_state(path, again)
+# --- which run -------------------------------------------------------------------------------
 
 
 def choose_run(root: Path, config: RunConfig) -> Path:
     """The folder for ``config`` under ``root``.
 
     That of its own earlier run if ``resume`` allows, else its name, with a number where the name
-    is taken by another run.
+    is taken by another run. A run of as many rounds comes first, then one that was interrupted;
+    one that is complete is made longer only if ``resume`` is ``must``.
 
     Raises:
         FederationError: if ``resume`` is ``must`` and there is nothing to go on with.
     """
+    ours, free = _runs(root, config)
+    rounds = config.federation.rounds
+    if config.resume == "never":
+        return free
+    same = [run for run in ours if run[1].rounds == rounds]
+    interrupted = [run for run in ours if run[1].status != "completed" and run[1].round <= rounds]
+    shorter = [run for run in ours if run[1].round <= rounds] if config.resume == "must" else []
+    shorter.sort(key=lambda run: -run[1].round)
+    for path, _ in (*same, *interrupted, *shorter):
+        return path
+    if config.resume == "must":
+        for path, state in ours:
+            raise too_few_rounds(path, state, rounds)
+        raise nothing_to_go_on_with(root)
+    return free
+
+
+def _runs(root: Path, config: RunConfig) -> tuple[list[tuple[Path, RunState]], Path]:
+    """The runs of ``config`` under ``root``, and the first folder that is free."""
+    ours: list[tuple[Path, RunState]] = []
     number = 1
     while True:
         path = root / (config.name if number == 1 else f"{config.name}-{number}")
         state = read_state(path)
         if state is None and not _visible_files(path):
-            break
-        ours = state is not None and state.config_digest == digest(config)
-        if ours and config.resume != "never":
-            return path
+            return ours, path
+        if state and all(change.allowed for change in changes_of(path, state, config)):
+            ours.append((path, state))
         number += 1
-    if config.resume == "must":
+
+
+def tell_ignored(path: Path, changed: tuple[Change, ...]) -> None:
+    """Say which settings a complete run leaves as they were."""
+    if changed:
+        log.warning("%s is complete and stays as it is: %s", path, in_words(changed))
+
+
+def refuse_orphans(path: Path) -> None:
+    """Checkpoints whose state is gone are not begun over."""
+    if Checkpoints(path).rounds():
         raise FederationError(
-            f"there is no run of this config under {root} to go on with",
-            hint="start it with resume: auto",
+            f"{path} holds checkpoints and no state.json",
+            hint="bring it back, or give this run another folder",
         )
-    return path
+
+
+def too_few_rounds(path: Path, state: RunState, rounds: int) -> FederationError:
+    """A run has done more rounds than it is to have."""
+    return FederationError(
+        f"{path} has done {state.round} rounds already, federation.rounds is {rounds}",
+        hint=f"raise federation.rounds, or go back: python -m server rollback {path}",
+    )
+
+
+def nothing_to_go_on_with(where: Path) -> FederationError:
+    """A run was to be gone on with, and there is none."""
+    return FederationError(
+        f"there is no run of this config under {where} to go on with",
+        hint="start it with resume: auto",
+    )
 
 
 def _visible_files(path: Path) -> bool:
-    return path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir())
-
-
-def _write_state(path: Path, state: RunState) -> None:
-    write_atomic(path / "state.json", json.dumps(asdict(state), indent=2).encode())
-
-
-def _plain(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with reported_output(path):
+        if not path.is_dir():
+            return path.exists()
+        return any(not entry.name.startswith(".") for entry in path.iterdir())

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import site
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +28,12 @@ from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.loopback import past_the_proxy
+from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import choose_run, expect_another_try, read_state
+from server.runs import RunDirectory, choose_run, read_state, tell_ignored
+from server.runstate import REASON_FILE, as_error, changes_of
 from simulations.family import family
 
 APP = Path(__file__).resolve().parent.parent
@@ -79,11 +83,13 @@ def simulate(
     config = load_run_config(config_file, overrides)
     path = choose_run(root.resolve(), config)
     state = read_state(path)
-    if state is not None and state.status == "completed":
+    if state and state.status == "completed" and state.rounds == config.federation.rounds:
+        tell_ignored(path, changes_of(path, state, config))
         return path
+    require_travelling(config_file)
     shard_for(config.data, seed=config.seed, progress=on_prepare)
-    path.mkdir(parents=True, exist_ok=True)
-    expect_another_try(path)
+    with RunDirectory.held(path, config):
+        pass  # what the server would refuse is refused now, before Flower starts
     before = -1  # rounds that were there before the last try
     while True:
         reached = len(read_metrics(path))
@@ -110,7 +116,10 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """A SuperLink of this process alone, in simulation mode; all of it is gone afterwards."""
     port = _free_port()
     log = path / ".flower.log"
-    with family() as kin, log.open("ab") as output:
+    with contextlib.ExitStack() as ending:
+        kin = ending.enter_context(family())
+        with reported_output(log):
+            output = ending.enter_context(log.open("ab"))
         home = kin.folder
         (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
         (home / "ray_bootstrap_config.yaml").write_text(_RAY_CONFIG, encoding="utf-8")
@@ -161,6 +170,7 @@ def flower_environment(home: Path) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TMPDIR": str(home),
         "RAY_worker_niceness": "0",
+        REASON_FILE: str(_reason_file(home)),
         "TMPDIR": str(home),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
@@ -216,7 +226,7 @@ def _follow(
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Watch the run directory, which costs nothing; ask Flower itself now and then."""
-    asked, patience = time.monotonic(), _ASK_FLOWER_SECONDS
+    asked, patience, log = time.monotonic(), _ASK_FLOWER_SECONDS, path / ".flower.log"
     while True:
         time.sleep(0.5)
         on_progress(Progress(path, config.federation.rounds, read_metrics(path)))
@@ -224,16 +234,18 @@ def _follow(
         if state is not None and state.status == "completed":
             return
         if state is not None and state.status == "failed":
-            reason, _, hint = state.error.partition("\n hint: ")
-            raise FederationError(reason, hint=hint or f"the log is {path / '.flower.log'}")
+            raise as_error(state.error, otherwise=f"the log is {log}")
+        if _reason_file(home).exists():  # it failed before it had the run directory
+            raise as_error(_reason_file(home).read_text("utf-8"), otherwise=f"the log is {log}")
         if time.monotonic() - asked > patience:
             asked, patience = time.monotonic(), min(patience + _ASK_FLOWER_SECONDS, _SELDOM)
             status = _status(run_id, home, environment)
             if status.startswith("finished") and status != "finished:completed":
-                log = path / ".flower.log"
-                _keep_what_it_printed(run_id, log, home, environment)
+                said = _keep_what_it_printed(run_id, log, home, environment)
                 raise _GivenUp(
-                    f"Flower ended the run ({status}) before the server could say why",
+                    f"Flower ended the run ({status}): {said}"
+                    if said
+                    else f"Flower ended the run ({status}) before the server could say why",
                     hint=f"what it printed is at the end of {log}",
                 )
 
@@ -244,11 +256,20 @@ def _status(run_id: str, home: Path, environment: dict[str, str]) -> str:
     return str(runs[0].get("status", "")) if runs else ""
 
 
-def _keep_what_it_printed(run_id: str, log: Path, home: Path, environment: dict[str, str]) -> None:
-    """The run's own output, at the end of ``log``: Flower keeps it apart, and loses it."""
+def _reason_file(home: Path) -> Path:
+    """Where the app leaves why it failed, also before there is a run directory."""
+    return home / "reason"
+
+
+def _keep_what_it_printed(run_id: str, log: Path, home: Path, environment: dict[str, str]) -> str:
+    """The run's own output, at the end of ``log``: Flower keeps it apart, and loses it.
+
+    Returns what it said of an error; empty if nothing.
+    """
     printed = _called(["log", run_id, "--show"], home, environment).stdout
     with log.open("a", encoding="utf-8") as file:
         file.write(f"\n--- what run {run_id} printed ---\n{printed}")
+    return _error_in(printed)
 
 
 def _flwr(words: list[str], home: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -318,6 +339,39 @@ def with_absolute_paths(config: RunConfig, overrides: Sequence[str]) -> list[str
     return [*overrides, *named]
 
 
+def require_travelling(config_file: Path) -> None:
+    """Refuse now a config that Flower would leave out of the bundle, and the app not find.
+
+    Raises:
+        ConfigError: with the rule's outcome.
+    """
+    name = _inside_app(config_file)
+    if name not in bundled(config_file):
+        raise ConfigError(
+            str(config_file),
+            [
+                "Flower leaves this file out of the bundle that the server and the sites run: its "
+                "name, its folder or .gitignore keeps it there"
+            ],
+            hint=f"copy it to {APP / 'configs'} as a .yaml file",
+        )
+
+
+def bundled(*files: Path) -> set[str]:
+    """What Flower puts into the bundle of the app's own files and these, by their paths in it."""
+    from flwr.cli.build import get_filtered_fab_paths
+    from flwr.cli.utils import filter_paths_for_publish
+
+    wanted = ("pyproject.toml", ".gitignore", "client/**/*", "server/**/*", "configs/**/*")
+    own = [path for pattern in wanted for path in APP.glob(pattern)]
+    there = {p.relative_to(APP).as_posix(): p for p in [*own, *files] if p.is_file()}
+    settings = tomllib.loads((APP / "pyproject.toml").read_text("utf-8"))
+    try:
+        return set(get_filtered_fab_paths(filter_paths_for_publish(there), settings))
+    except ValueError as error:
+        raise FederationError(f"Flower cannot bundle the app: {error}") from None
+
+
 def _inside_app(config_file: Path) -> str:
     """Config files travel inside the app, by their path in it."""
     try:
@@ -328,6 +382,14 @@ def _inside_app(config_file: Path) -> str:
             [f"a config of a simulation lies in {APP / 'configs'}, so that it travels"],
             hint="copy it there, or use --set with one that is there",
         ) from None
+
+
+def _error_in(printed: str) -> str:
+    """The last line of a run's output that names an error: ours, or the end of a traceback."""
+    lines = [line.strip() for line in printed.splitlines()]
+    ours = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (ours or raised or [""])[-1]
 
 
 def _quoted(item: str) -> str:

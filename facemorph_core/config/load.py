@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from facemorph_core.config.schema import RunConfig, Section
+from facemorph_core.config.strict_yaml import read_yaml
 from facemorph_core.errors import ConfigError
 
 S = TypeVar("S", bound=Section)
@@ -75,15 +76,17 @@ def digest(config: RunConfig) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             str(path),
             [f"cannot be read: {error.strerror or error}"],
             hint="name a YAML file, for example one of those in configs/",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"not YAML: {error}"]) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from None
     if not isinstance(values, dict):
         raise ConfigError(str(path), [f"a mapping of settings is expected (got {values!r})"])
     return values
@@ -96,9 +99,9 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
     if not equals or not all(parts):
         return f"{override}: an override reads section.key=value"
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return f"{override}: the value is not YAML"
+        value = read_yaml(text)
+    except ValueError as error:
+        return f"{override}: {error}"
     section = values
     for part in parts[:-1]:
         inner = section.get(part)

@@ -399,7 +399,7 @@ class FederationConfig(Section):
     max_failed_rounds: Count = 3
     """Rounds in a row without a quorum of usable replies after which the run stops."""
     keep_checkpoints: Annotated[int, Field(ge=0)] = 5
-    """Rounds whose weights stay on the server's disk; 0 keeps all."""
+    """Newest rounds whose weights stay on the server's disk, beside the best one's; 0 keeps all."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Sites score the merged model after every so many rounds and the last; 0 is never. Under
     differential privacy only with `privacy.scoring`."""
@@ -459,7 +459,8 @@ class RunConfig(Section):
     """Seed of every random stream of the run."""
     resume: Literal["auto", "never", "must"] = "auto"
     """auto: go on with an interrupted run of the same config; never: start anew in a fresh
-    directory; must: refuse to start from nothing."""
+    directory; must: refuse to start from nothing, and make a complete run longer if more rounds are
+    asked for."""
     start: str = ""
     """The model to start from: a bundle, a run, hub://HOST:PORT/NAME@VERSION, or starter, the one
     that comes with facemorph_core; empty is from nothing."""

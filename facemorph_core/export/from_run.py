@@ -64,7 +64,8 @@ def bundle_run(
     Without ``round`` it is the newest checkpoint. ``out`` defaults to ``RUN/model.facemorph``,
     or ``RUN/model-round-NNNN.facemorph`` for a given round; an older file there is replaced.
     ``scores`` (of `facemorph-core evaluate --report`) take the place of the run's own figures;
-    ``notes`` are Markdown for the card.
+    ``notes`` are Markdown for the card. Epsilon is that of all that the sites ever told, for an
+    earlier round of what they had told by then.
 
     Raises:
         ModelError: there is no such checkpoint, it does not fit the config, or the scores are
@@ -75,7 +76,8 @@ def bundle_run(
     checkpoint = find_checkpoint(run, round=round)
     config = load_run_config(run / "config.yaml")
     facts = read_facts(run, checkpoint)
-    told = read_told(run, up_to=None if round is None else checkpoint.number)
+    is_newest = checkpoint == find_checkpoint(run)
+    told = read_told(run, up_to=None if is_newest else checkpoint.number)
     return write_bundle(
         load_model(config, checkpoint.path),
         out or run / _default_name(checkpoint, chosen=round is not None),

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facemorph_core.privacy.spent import Spent, rounded_up
-from facemorph_core.rundir import METRICS, append_entry, read_entries
+from facemorph_core.rundir import METRICS, ROLLED_BACK, append_entry, read_entries
 
 SPENT = "spent.jsonl"
 Of = Literal["training", "scores"]
-_OLD_FIGURES = (METRICS, "metrics.rolled-back.jsonl")
+_OLD_FIGURES = (METRICS, ROLLED_BACK)
 _SHOWN_NAMES = 8
 
 

@@ -16,7 +16,7 @@ from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.privacy import Told, read_told
 from facemorph_core.report.chart import Line, line_chart
-from facemorph_core.rundir import read_metrics, write_atomic
+from facemorph_core.rundir import numbered, read_metrics, write_atomic
 
 _SHOWN_SAMPLES = 6
 
@@ -153,5 +153,5 @@ def _json(path: Path) -> Any:
 
 def _spread(folder: Path) -> list[Path]:
     """The first, the last and some pictures between them."""
-    pictures = sorted(folder.glob("*.png"))
+    pictures = list(numbered(folder, "round").values())
     return [pictures[i] for i in spread(np.arange(len(pictures)), _SHOWN_SAMPLES)]

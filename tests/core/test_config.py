@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
-from facemorph_core.config.load import split_overrides
+from facemorph_core.config.changes import HOW_A_RUN_IS_RUN, changes, in_words
+from facemorph_core.config.load import load_section, split_overrides
 from facemorph_core.config.schema import FederationConfig, TrimmedMeanConfig
 from facemorph_core.errors import ConfigError
+from facemorph_core.privacy.limits import SiteLimits
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -77,6 +79,59 @@ def test_a_file_that_is_no_config_says_so(tmp_path, content, words):
     path.write_text(content)
     with pytest.raises(ConfigError, match=words):
         load_run_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name: x\nprivacy: {noise_multiplier: 1}\nseed: 1\nprivacy:\n", "line 4: privacy stands"),
+        ("name: x\nloss:\n  l1: 1\n  l1: 2\n", "line 4: l1 stands in line 3 already"),
+        ("name: x\n'seed': 1\nseed: 2\n", "line 3: seed stands in line 2 already"),
+        ("name: x\ndata: {partition: {kind: iid, kind: iid}}\n", "line 2: kind stands in line 2"),
+        ("name: x\nloss: &a {l1: 1}\n<<: {seed: 1}\nseed: 2\n", "line 3: '<<' merges"),
+        ("name: x\nloss: {<<: {l1: 1}, l1: 0}\n", "line 2: '<<' merges are not read"),
+        ("name: x\nyes: 1\n", "line 2: yes is no name of a setting"),
+        ("name: x\n1: 1\n", "line 2: 1 is no name of a setting"),
+        ("name: x\n? [a]\n: 1\n", "line 2: a sequence is no name of a setting"),
+        ("name: x\n? !!str [a]\n: 1\n", "line 2: a sequence is no name of a setting"),
+        ("name: x\nseed: 2026-99-99\n", "not YAML: month must be in"),
+        ("[" * 5000, "not YAML: nested too deeply"),
+    ],
+)
+def test_a_setting_is_said_once_and_by_its_name(tmp_path, content, words):
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    for read in (load_run_config, lambda file: load_section(file, SiteLimits)):
+        with pytest.raises(ConfigError) as caught:
+            read(path)
+        assert words in str(caught.value)
+
+
+def test_an_override_says_a_setting_once_too(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(ConfigError, match="line 1: kl stands in line 1 already"):
+        load_run_config(path, ["loss={kl: 1, kl: 2}"])
+
+
+def test_the_settings_that_may_change_are_settings():
+    base = RunConfig(name="x").model_dump()
+    for name in HOW_A_RUN_IS_RUN:
+        section = base
+        for part in name.split("."):
+            assert part in section
+            section = section[part]
+
+
+def test_where_two_configs_differ_is_told_by_setting():
+    here = RunConfig(
+        name="x", resume="must", model={"kind": "ae", "width": 48}, federation={"quorum": 1}
+    )
+    found = {each.setting: each for each in changes(RunConfig(name="x"), here)}
+    assert set(found) == {"model.kind", "model.width", "federation.quorum"}
+    assert [name for name, each in found.items() if each.allowed] == ["federation.quorum"]
+    assert in_words([found["model.width"]]) == "model.width is 64 there and 48 here"
+    assert changes(here, here) == ()
 
 
 def test_a_missing_file_says_so():

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from client.app import app as client_app
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
-from facemorph_core.errors import FederationError
+from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.federated import Refusal, shared_weights, signature
 from facemorph_core.federated.codec import decoded
 from facemorph_core.privacy import Heads, SiteLedger, Told, photos_of, read_told
@@ -23,6 +23,7 @@ from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.shard import Shard
 from facemorph_core.training.start import starting_model
 from server.app import app as server_app
+from server.coordinator.rollback import rollback
 from server.runs import read_state
 from tests.federation.local_grid import (
     FEW,
@@ -449,8 +450,57 @@ def test_a_complete_run_is_left_as_it_is(federation):
 
 def test_a_run_directory_of_another_config_is_not_touched(federation):
     federation()
-    with pytest.raises(FederationError, match="holds a run of another config"):
+    with pytest.raises(FederationError, match="another config: seed is 0 there and 5 here"):
         federation(seed=5)
+
+
+def test_a_run_goes_on_with_the_lower_quorum_that_its_hint_names(federation):
+    silence = ATTACKS["silence"][0]
+    lost = {"tamper": {1: silence, 2: silence}}
+    with pytest.raises(FederationError) as caught:
+        federation(**lost, federation={"rounds": 4, "deadline": 2.0, "max_failed_rounds": 1})
+    assert "lower federation.quorum, then start again" in caught.value.hint
+    run, _ = federation(**lost, federation={"rounds": 2, "deadline": 2.0, "quorum": 1})
+    assert read_state(run).status == "completed"
+    assert read_metrics(run)[-1]["used"] == ["clinic-3"]
+    assert load_run_config(run / "config.yaml").federation.quorum == 1
+
+
+def test_a_complete_run_is_made_longer_and_then_back_to_a_round_and_on(federation):
+    """Bundle and page are those of the rounds that count, and the sites train what is new."""
+    run, _ = federation(federation={"rounds": 1})
+    longer, grid = federation(federation={"rounds": 3})
+    assert set(grid.rounds_asked) == {2, 3}
+    assert open_bundle(run / "model.facemorph").manifest.training["rounds"] == 3
+    assert "3 merged of 3 done" in (run / "report.html").read_text()
+    expected = load_file(longer / "checkpoints" / "round-0003.safetensors")
+    rollback(run, to=2)
+    again, grid = federation(federation={"rounds": 3})
+    assert set(grid.rounds_asked) == {3}
+    assert (run / "model.facemorph").exists()
+    got = load_file(again / "checkpoints" / "round-0003.safetensors")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_weights_on_the_disk_that_are_no_numbers_are_not_sent_to_sites(federation):
+    run, _ = federation()
+    file = run / "checkpoints" / "round-0002.safetensors"
+    weights = load_file(file)
+    next(iter(weights.values()))[:] = np.nan
+    save_file(weights, file)
+    with pytest.raises(FederationError, match=r"round 2 is damaged: .* not finite") as caught:
+        federation(federation={"rounds": 3})
+    assert caught.value.hint.endswith(f"python -m server rollback {run} --to 1")
+
+
+def test_why_the_app_failed_is_left_where_its_starter_looks(federation, tmp_path, monkeypatch):
+    """Also where there is no run directory that could say so."""
+    monkeypatch.setenv("FACEMORPH_REASON_FILE", str(tmp_path / "reason"))
+    with pytest.raises(ConfigError):
+        federation(model={"kind": "no-such-kind"})
+    assert "model" in (tmp_path / "reason").read_text()
+    assert not (tmp_path / "run").exists()
 
 
 # --- what a site refuses ----------------------------------------------------------------------

@@ -1,24 +1,36 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import resource
+import signal
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from facemorph_core.config import RunConfig
-from facemorph_core.errors import FederationError, OutputError
+from facemorph_core.config import RunConfig, dump_run_config, load_run_config
+from facemorph_core.errors import ConfigError, FederationError, OutputError
 from facemorph_core.rundir import read_metrics
+from server.checkpoints import Checkpoints
 from server.runs import RunDirectory, choose_run, read_state
+from server.runstate import write_state
 
 CONFIG = RunConfig(name="test", federation={"rounds": 5, "keep_checkpoints": 2})
 WEIGHTS = {"encoder.a": np.arange(3, dtype=np.float32)}
 
 
-def advance(path, config=CONFIG, *, rounds=1):
+def changed(**federation):
+    values = CONFIG.federation.model_dump() | federation
+    return CONFIG.model_copy(update={"federation": type(CONFIG.federation)(**values)})
+
+
+def advance(path, config=CONFIG, *, rounds=1, **figures):
     with RunDirectory.held(path, config) as run:
         for _ in range(rounds):
             number = run.state.round + 1
-            run.record({"round": number})
+            run.record({"round": number, **figures})
             run.checkpoint(number, {"encoder.a": WEIGHTS["encoder.a"] + number}, {})
 
 
@@ -59,9 +71,32 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     assert names == ["round-0003.safetensors", "round-0004.safetensors"]
 
 
+def test_the_newest_checkpoints_are_those_with_the_largest_numbers(tmp_path):
+    """As text, 10000 comes before 9999."""
+    path, config = tmp_path / "run", changed(rounds=20_000)
+    advance(path, config)
+    state = read_state(path)
+    (path / "checkpoints" / "round-0001.safetensors").rename(
+        path / "checkpoints" / "round-9998.safetensors"
+    )
+    write_state(path, replace(state, round=9998))
+    for newest in (9999, 10_000, 10_001):
+        advance(path, config)
+        assert Checkpoints(path).rounds() == [newest - 1, newest]
+    with RunDirectory.held(path, config) as run:
+        np.testing.assert_array_equal(run.latest()[0]["encoder.a"], WEIGHTS["encoder.a"] + 10_001)
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
+    for psnr in (20.0, 25.0, float("nan"), 24.0, 23.0):
+        advance(tmp_path / "run", server={"psnr": psnr})
+    assert Checkpoints(tmp_path / "run").rounds() == [2, 4, 5]
+    assert read_state(tmp_path / "run").best_round == 2
+
+
 def test_one_process_at_a_time_holds_a_run(tmp_path):
     held = RunDirectory.held(tmp_path / "run", CONFIG)
-    with held, pytest.raises(FederationError, match="in use by another run"):
+    with held, pytest.raises(OutputError, match="in use by another run"):
         advance(tmp_path / "run")
 
 
@@ -125,3 +160,237 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     with RunDirectory.held(tmp_path / "run", CONFIG) as run:
         assert run.state.round == 1
         np.testing.assert_array_equal(run.latest()[0]["encoder.a"], [1, 2, 3])
+
+
+# --- what may change when a run goes on -------------------------------------------------------
+
+
+def completed(path, config):
+    advance(path, config, rounds=config.federation.rounds)
+    with RunDirectory.held(path, config) as run:
+        run.complete()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"quorum": 1}, {"deadline": 5.0}, {"join_deadline": 5.0}, {"max_failed_rounds": 9}),
+        *({"keep_checkpoints": 0}, {"reply_memory": 9.0}, {"evaluate_every": 3}, {"rounds": 9}),
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_how_a_run_is_run_may_change_when_it_goes_on(tmp_path, settings, caplog):
+    path = choose_run(tmp_path, CONFIG)
+    advance(path)
+    first, other = read_state(path), changed(**settings)
+    assert choose_run(tmp_path, other) == path
+    with caplog.at_level(logging.WARNING, "flwr"):
+        advance(path, other)
+    state = read_state(path)
+    assert (state.id, state.round) == (first.id, 2)
+    assert state.rounds == other.federation.rounds
+    assert load_run_config(path / "config.yaml") == other
+    ((name, value),) = settings.items()
+    before = getattr(CONFIG.federation, name)
+    assert f"federation.{name} {before} -> {value}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({"seed": 7}, "seed is 0 there and 7 here"),
+        ({"start": "starter"}, "start is '' there and starter here"),
+        (
+            {"privacy": {"noise_multiplier": 1.0}},
+            "privacy.noise_multiplier is not set there and 1.0 here",
+        ),
+        ({"model": {"kind": "vae", "width": 48}}, "model.width is 64 there and 48 here"),
+        ({"federation": {"rounds": 5, "fraction": 0.5}}, "fraction is 1.0 there and 0.5 here"),
+        ({"federation": {"rounds": 5, "codec": "int8"}}, "codec is float32 there and int8 here"),
+        ({"federation": {"rounds": 5, "max_norm_ratio": 2}}, "max_norm_ratio is 10.0 there"),
+    ],
+)
+def test_what_a_round_does_may_not_change_and_is_named(tmp_path, update, words):
+    path = choose_run(tmp_path, CONFIG)
+    advance(path)
+    other = RunConfig(**(CONFIG.model_dump() | update))
+    with pytest.raises(FederationError, match="holds a run of another config") as caught:
+        advance(path, other)
+    assert words in str(caught.value)
+    assert load_run_config(path / "config.yaml") == CONFIG
+    assert choose_run(tmp_path, other) == tmp_path / "test-2"
+
+
+def test_a_run_without_a_round_begins_anew_with_a_mended_config(tmp_path):
+    """As after a path that was wrong: its hint says to name the right one."""
+    path = tmp_path / "run"
+    wrong = CONFIG.model_copy(update={"seed": 1})
+    with pytest.raises(OutputError), RunDirectory.held(path, wrong):
+        raise OutputError("nothing came of it")
+    first = read_state(path)
+    advance(path)
+    assert read_state(path).id != first.id
+    assert load_run_config(path / "config.yaml") == CONFIG
+
+
+def test_a_complete_run_goes_on_to_more_rounds_where_it_is_named(tmp_path):
+    path = tmp_path / "run"
+    completed(path, changed(rounds=2))
+    first = read_state(path)
+    longer = changed(rounds=3)
+    advance(path, longer)
+    state = read_state(path)
+    assert (state.id, state.rounds, state.round, state.status) == (first.id, 3, 3, "running")
+
+
+def test_fewer_rounds_than_are_done_are_refused(tmp_path):
+    path = tmp_path / "run"
+    advance(path, rounds=3)
+    with pytest.raises(FederationError, match="has done 3 rounds already") as caught:
+        advance(path, changed(rounds=2))
+    assert f"python -m server rollback {path}" in caught.value.hint
+    advance(path, changed(rounds=3), rounds=0)  # to end it where it is
+    assert read_state(path).rounds == 3
+
+
+def test_a_complete_run_stays_as_it_is_whatever_else_is_asked_of_it(tmp_path, caplog):
+    path, config = tmp_path / "run", changed(rounds=2)
+    completed(path, config)
+    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with RunDirectory.held(path, changed(rounds=2, quorum=1)) as run:
+        assert run.config == config
+        assert run.state.status == "completed"
+    assert "federation.quorum is 2 there and 1 here" in caplog.text
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == files
+
+
+def test_a_sweep_over_rounds_makes_one_run_of_each(tmp_path):
+    for rounds, name in ((2, "test"), (4, "test-2"), (3, "test-3")):
+        completed(choose_run(tmp_path, changed(rounds=rounds)), changed(rounds=rounds))
+        assert read_state(tmp_path / name).round == rounds
+    for rounds, name in ((2, "test"), (4, "test-2"), (3, "test-3")):
+        assert choose_run(tmp_path, changed(rounds=rounds)) == tmp_path / name
+
+
+def test_an_interrupted_run_of_as_many_rounds_comes_before_one_of_others(tmp_path):
+    advance(choose_run(tmp_path, changed(rounds=5)))
+    never = changed(rounds=4).model_copy(update={"resume": "never"})
+    advance(choose_run(tmp_path, never), never)
+    assert choose_run(tmp_path, changed(rounds=4)) == tmp_path / "test-2"
+    assert choose_run(tmp_path, changed(rounds=9)) == tmp_path / "test"
+
+
+def test_must_makes_the_longest_complete_run_longer(tmp_path):
+    for rounds in (2, 3):
+        completed(choose_run(tmp_path, changed(rounds=rounds)), changed(rounds=rounds))
+    must = {"resume": "must"}
+    assert choose_run(tmp_path, changed(rounds=9).model_copy(update=must)).name == "test-2"
+    with pytest.raises(FederationError, match="has done 2 rounds already"):
+        choose_run(tmp_path, changed(rounds=1).model_copy(update=must))
+    with pytest.raises(FederationError, match="there is no run of this config"):
+        advance(tmp_path / "nothing", CONFIG.model_copy(update=must))
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    """Its state knows of no best round, and settings that came since have their defaults."""
+    path = tmp_path / "run"
+    advance(path)
+    state = asdict(read_state(path))
+    del state["best_round"]
+    (path / "state.json").write_text(json.dumps(state | {"config_digest": "0" * 64}))
+    old = [line for line in dump_run_config(CONFIG).splitlines() if "join_deadline" not in line]
+    (path / "config.yaml").write_text("\n".join(old))
+    advance(path)
+    assert read_state(path).round == 2
+
+
+# --- what goes wrong on the disk --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut", "garbled", "its memory is cut"])
+def test_a_checkpoint_that_cannot_be_read_says_how_to_go_back(tmp_path, harm):
+    path = tmp_path / "run"
+    advance(path, rounds=2)
+    file = path / "checkpoints" / "round-0002.safetensors"
+    content = file.read_bytes()
+    match harm:
+        case "lost":
+            file.unlink()
+        case "cut":
+            file.write_bytes(content[:-5])
+        case "garbled":
+            file.write_bytes(b"\xff" * len(content))
+        case "its memory is cut":
+            file.with_name("optimiser-0002.safetensors").write_bytes(content[:-5])
+    with pytest.raises(FederationError, match="the checkpoint of round 2 cannot be read") as caught:
+        advance(path)
+    assert caught.value.hint == f"go back to round 1: python -m server rollback {path} --to 1"
+    assert "cannot be read" in read_state(path).error
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", "\xff", '{"format_version": 1}', '{"round": "three"}']
+)
+def test_whatever_a_state_holds_is_read_or_is_damaged(tmp_path, content):
+    (tmp_path / "state.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(FederationError, match=r"state\.json is damaged"):
+        read_state(tmp_path)
+
+
+def test_checkpoints_without_a_state_are_not_begun_over(tmp_path):
+    advance(tmp_path / "run", rounds=2)
+    (tmp_path / "run" / "state.json").unlink()
+    with pytest.raises(FederationError, match=r"holds checkpoints and no state\.json"):
+        advance(tmp_path / "run")
+    assert Checkpoints(tmp_path / "run").rounds() == [1, 2]
+    assert len(read_metrics(tmp_path / "run")) == 2
+
+
+def test_a_damaged_config_is_mended_by_the_same_one_and_by_no_other(tmp_path):
+    path = tmp_path / "run"
+    advance(path)
+    (path / "config.yaml").write_text("name: [")
+    with pytest.raises(ConfigError, match="not YAML") as caught:
+        advance(path, changed(quorum=1))
+    assert "exactly the settings" in caught.value.hint
+    advance(path)
+    assert load_run_config(path / "config.yaml") == CONFIG
+
+
+def test_lines_of_figures_that_are_none_are_left_out(tmp_path):
+    advance(tmp_path / "run", rounds=2)
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(b'3\n{"psnr": 1}\n{"round": "x"}\n\xff\xfe\n[]\n{"round": 3, "ps')
+    advance(tmp_path / "run", rounds=0)
+    assert [entry["round"] for entry in read_metrics(tmp_path / "run")] == [1, 2]
+
+
+def test_a_file_where_the_run_would_be_is_an_error_that_helps(tmp_path):
+    (tmp_path / "run").write_text("important")
+    with pytest.raises(OutputError, match="cannot be written"):
+        advance(tmp_path / "run")
+    (tmp_path / "test").write_text("important")
+    assert choose_run(tmp_path, CONFIG) == tmp_path / "test-2"
+    with pytest.raises(OutputError, match="cannot be written"):
+        advance(choose_run(tmp_path / "test", CONFIG))
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_round_costs_that_round_alone(tmp_path):
+    path = tmp_path / "run"
+    advance(path)
+    with files_of_at_most(50), pytest.raises(OutputError, match="cannot be written"):
+        advance(path)
+    advance(path)
+    assert read_state(path).round == 2

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from facemorph_core.bundle.read import open_bundle
-from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.config import load_run_config
+from facemorph_core.errors import ConfigError, FederationError, OutputError
 from facemorph_core.rundir import read_metrics
-from server.runs import read_state
+from server.runs import RunDirectory, read_state
 from simulations import run
 from simulations.activation import extend_activation, settings
 from simulations.run import APP, flower_environment, simulate, with_absolute_paths
@@ -170,9 +173,123 @@ def test_a_config_outside_the_app_is_refused(tmp_path):
         simulate(config, [*TINY, f"data.path={tmp_path / 'shard'}"], root=tmp_path / "runs")
 
 
-def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
-    from facemorph_core.config import load_run_config
+@pytest.fixture
+def app_of_its_own(tmp_path, monkeypatch):
+    """A copy of what Flower bundles."""
+    app = tmp_path / "app"
+    for name in ("client", "server", "configs"):
+        shutil.copytree(APP / name, app / name)
+    for name in ("pyproject.toml", ".gitignore"):
+        shutil.copy(APP / name, app / name)
+    monkeypatch.setattr(run, "APP", app)
+    return app
 
+
+@pytest.mark.parametrize(
+    ("name", "travels"),
+    [
+        ("configs/mine.yaml", True),
+        ("configs/of/mine.yml", True),
+        ("configs/mine.conf", False),
+        ("configs/data/mine.yaml", False),  # .gitignore names data/
+        ("runs/first/config.yaml", False),
+        ("mine.yaml", False),
+    ],
+)
+def test_a_config_that_would_not_travel_is_refused_before_anything_starts(
+    name, travels, app_of_its_own, tmp_path, monkeypatch
+):
+    def submit(*_) -> str:
+        raise FederationError("submitted")
+
+    monkeypatch.setattr(run, "_private_superlink", lambda path: contextlib.nullcontext(("", {})))
+    monkeypatch.setattr(run, "_submit", submit)
+    tiny_shard(tmp_path / "shard", count=24)
+    config = app_of_its_own / name
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("name: mine\n")
+    overrides = [*TINY, f"data.path={tmp_path / 'shard'}"]
+    expected = (FederationError, "submitted") if travels else (ConfigError, "leaves this file out")
+    with pytest.raises(expected[0], match=expected[1]):
+        simulate(config, overrides, root=tmp_path / "runs")
+    assert (tmp_path / "runs").exists() == travels
+
+
+def test_the_files_of_the_app_travel_and_those_of_the_coordinator_do_not():
+    there = run.bundled()
+    assert {"server/app.py", "server/runs.py", "client/app.py", "configs/default.yaml"} <= there
+    assert not {name for name in there if name.startswith("server/coordinator")}
+
+
+def test_why_the_app_failed_before_it_had_a_run_directory_is_told_at_once(tmp_path):
+    config = load_run_config(APP / "configs" / "default.yaml")
+    environment = flower_environment(tmp_path)
+    Path(environment["FACEMORPH_REASON_FILE"]).write_text("the run is held\n hint: wait")
+    with pytest.raises(FederationError, match="the run is held") as caught:
+        run._follow("1", config, tmp_path, tmp_path, environment, lambda _: None)
+    assert caught.value.hint == "wait"
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("", ""),
+        ("INFO : all is well\n", ""),
+        ("INFO : x\nERROR : error: the disk is full\n hint: make room\n", "the disk is full"),
+        (
+            "Traceback (most recent call last):\n  in\nModuleNotFoundError: No module named 'x'\n",
+            "ModuleNotFoundError: No module named 'x'",
+        ),
+    ],
+)
+def test_what_flower_kept_of_an_error_is_found(printed, said):
+    assert run._error_in(printed) == said
+
+
+@pytest.mark.parametrize("place", ["the folder of runs is a file", "the run is a file"])
+def test_a_file_in_the_way_of_a_run_is_an_error_that_helps(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_private_superlink", lambda path: pytest.fail("started"))
+    tiny_shard(tmp_path / "shard", count=24)
+    root = tmp_path / "runs"
+    root.write_text("important")
+    with pytest.raises(OutputError, match="cannot be written"):
+        simulate(
+            APP / "configs" / "default.yaml",
+            [*TINY, f"data.path={tmp_path / 'shard'}"],
+            root=root if place.startswith("the folder") else root / "deeper",
+        )
+
+
+def test_must_makes_a_complete_run_longer_and_auto_does_not(tmp_path, monkeypatch):
+    shard, root, asked = tiny_shard(tmp_path / "shard", count=24), tmp_path / "runs", []
+
+    def follow(run_id, config, path, *rest) -> None:
+        asked.append((path.name, read_state(path).status, read_state(path).round))
+        with RunDirectory.held(path, config) as held:
+            for number in range(held.state.round + 1, config.federation.rounds + 1):
+                held.record({"round": number})
+                held.checkpoint(number, {"a": np.zeros(1, np.float32)}, {})
+            held.complete()
+
+    monkeypatch.setattr(run, "_private_superlink", lambda path: contextlib.nullcontext(("", {})))
+    monkeypatch.setattr(run, "_submit", lambda *rest: "1")
+    monkeypatch.setattr(run, "_follow", follow)
+
+    def train(*overrides: str) -> Path:
+        words = [*TINY, f"data.path={shard.path}", *overrides]
+        return simulate(APP / "configs" / "default.yaml", words, root=root)
+
+    train("federation.rounds=2")
+    train("federation.rounds=2")
+    train("federation.rounds=3")
+    train("federation.rounds=4", "resume=must")
+    assert asked == [
+        *(("default", "running", 0), ("default-2", "running", 0), ("default-2", "running", 3))
+    ]
+    assert read_state(root / "default-2").round == 4
+
+
+def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = APP / "configs" / "default.yaml"
     overrides = ["data.source=shard", 'data.path="my shard: 1"']
@@ -187,8 +304,6 @@ def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
 def test_a_start_on_this_disk_is_named_as_it_is_seen_from_here(
     said, passed_on, tmp_path, monkeypatch
 ):
-    from facemorph_core.config import load_run_config
-
     monkeypatch.chdir(tmp_path)
     config, overrides = APP / "configs" / "default.yaml", [f"start={said}"]
     absolute = with_absolute_paths(load_run_config(config, overrides), overrides)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.config import RunConfig, digest
 from facemorph_core.config.schema import DataConfig
+from facemorph_core.export.from_run import find_checkpoint
 from facemorph_core.federated import load_shared_weights
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.psnr import psnr
@@ -146,8 +147,8 @@ def _federated(
     changes = overrides_of(setting, faces.path, seed=config.seed, rounds=rounds)
     run = simulate(CONFIG, changes, root=out)
     model = build_model(config.model)
-    newest = max((run / "checkpoints").glob("round-*.safetensors"))
-    load_shared_weights(model, load_tensors(newest))
+    newest = find_checkpoint(run)
+    load_shared_weights(model, load_tensors(newest.path))
     images = up = down = 0
     seconds, curve = 0.0, []
     for entry in read_metrics(run)[1:]:
