@@ -446,7 +446,8 @@ def changed_request(**values):
     [
         ({"core_version": "9.9"}, "another version of facemorph_core"),
         ({"config_digest": "0" * 64}, "resolved another config"),
-        ({"code_digest": "0" * 64}, "other client code"),
+        ({"code_digest": "0" * 64}, "runs other code than the server"),
+        ({"core_digest": "0" * 64}, "runs other code than the server"),
         ({"run-id": "../../etc"}, "its own log says why"),
     ],
 )
