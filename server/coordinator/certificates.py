@@ -11,7 +11,6 @@ certificate, which never outlives it. Of a pair that is not whole nothing is mad
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from facemorph_core.errors import FederationError, OutputError
+from facemorph_core.private import opened_privately, private_folder
 from server.coordinator.authority import (
     Authority,
     both_or_none,
@@ -95,7 +95,7 @@ def create(
         if authority is not None:
             until = now + timedelta(days=days)
             require_validity(authority, now=now, until=until, days=days)
-        (folder / "sites").mkdir(parents=True, exist_ok=True)
+        private_folder(folder / "sites")
         authority = authority or _authority(made, now, days)
         _server(made, authority, hosts, now, days)
         for name in new:
@@ -232,5 +232,5 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write_private(path: Path, content: bytes) -> None:
     """Readable by the owner alone from the first moment on."""
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with opened_privately(path, "xb") as file:
         file.write(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.federation.local_grid import (
     tiny_shard,
     write_config,
 )
+from tests.modes import lax_in
 
 SITES = 3
 PLAIN = {"kind": "vae", "image_size": 32, "width": 8, "latent_dim": 8}
@@ -121,6 +123,35 @@ def test_a_site_keeps_what_the_codec_lost_and_no_more_than_two_rounds_of_it(fede
             "lost-0003.safetensors",
             "lost-0004.safetensors",
         ]
+
+
+def test_what_a_site_keeps_is_its_owner_s_alone_under_any_umask(federation, tmp_path):
+    before = os.umask(0)
+    try:
+        federation(
+            model={"kind": "vaegan", "image_size": 32, "width": 8, "latent_dim": 8},
+            loss={"adversarial": 0.1},
+            federation={"codec": "int8"},
+        )
+    finally:
+        os.umask(before)
+    state = tmp_path / "shard-1.state"
+    kept = [file for file in state.rglob("*") if file.name != "site.yaml"]  # the operator's own
+    names = {file.name for file in kept}
+    assert {"discriminator.safetensors", "lost-0002.safetensors", "privacy.jsonl"} <= names
+    assert [each for each in kept if lax_in(each)] == []
+    assert lax_in(tmp_path / "heads") == []
+
+
+def test_a_site_says_when_every_user_of_its_machine_may_look_at_the_faces(
+    federation, tmp_path, caplog
+):
+    federation(federation={"rounds": 1})
+    assert "may look into" not in caplog.text
+    (tmp_path / "shard-1").chmod(0o755)
+    federation(name="other", federation={"rounds": 1})
+    assert f"chmod -R go= {tmp_path / 'shard-1'}" in caplog.text
+    assert f"{tmp_path / 'shard-2'} " not in caplog.text
 
 
 def test_a_running_mean_is_what_is_released_while_sites_train_on(federation):
