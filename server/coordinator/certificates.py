@@ -36,6 +36,7 @@ _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLOCK_SKEW = timedelta(minutes=5)
 _LIVES = 10
 """Of the server's certificate in one of its authority, which only all sites together replace."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def create(
 ) -> Credentials:
     """Make what is missing in ``folder``; the server's certificate is always made anew.
 
-    ``hosts`` are the names and addresses under which sites reach the server.
+    ``hosts`` are the names and addresses under which sites reach the server. The coordinator's own
+    machine may always call it by those of the loopback, which no other machine can stand for.
 
     Raises:
         FederationError: for a site's name that could be a path, a host that is none, half a pair of
@@ -87,7 +89,7 @@ def create(
     """
     if not hosts:
         raise FederationError("a certificate needs a host", hint="--host flower.example.org")
-    hosts = [checked_host(host) for host in hosts]
+    hosts = list(dict.fromkeys([*map(checked_host, hosts), *LOOPBACK]))
     made, now = Credentials(folder), datetime.now(UTC)
     try:
         new = _new_sites(made, sites)
