@@ -33,7 +33,7 @@ def opened_privately(path: Path, mode: str, **options: Any) -> IO[Any]:
     Raises:
         OSError: as `open`.
     """
-    return open(path, mode, opener=_opener, **options)  # noqa: PTH123 - Path.open takes no opener
+    return open(path, mode, opener=_opener, **options)
 
 
 def is_open_to_others(folder: Path) -> bool:

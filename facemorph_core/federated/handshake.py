@@ -6,14 +6,13 @@ against a liar: whoever means harm sends the digests that fit.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import facemorph_core
 from facemorph_core.config import RunConfig, digest
 from facemorph_core.federated.refusal import Refusal, Refused
+from facemorph_core.hashing import core_sha256, files_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Handshake:
         """What this process runs; ``client_code`` is the folder of the ClientApp's sources."""
         return cls(
             facemorph_core.__version__,
-            installed_core(),
+            core_sha256(),
             digest(config),
             code_digest(client_code),
         )
@@ -61,35 +60,6 @@ class Handshake:
                 raise Refused(refusal, f"{refusal.sentence} ({told})")
 
 
-@cache
-def installed_core() -> str:
-    """`package_digest` of the facemorph_core that this process imported; read once."""
-    return package_digest(Path(facemorph_core.__file__).parent)
-
-
-def package_digest(folder: Path) -> str:
-    """SHA-256 of all files of a package; an installed wheel and the checkout it is of have one.
-
-    Bytecode is left out, and what is hidden: editors and file managers leave such files behind.
-    """
-    files = [file for file in folder.rglob("*") if _counts(file.relative_to(folder).parts)]
-    return _digest(folder, [file for file in files if file.is_file()])
-
-
 def code_digest(folder: Path) -> str:
     """SHA-256 of the Python files directly in ``folder``: what travels in the app's bundle."""
-    return _digest(folder, list(folder.glob("*.py")))
-
-
-def _counts(parts: tuple[str, ...]) -> bool:
-    hidden = any(part.startswith(".") for part in parts)
-    return not hidden and "__pycache__" not in parts and not parts[-1].endswith(".pyc")
-
-
-def _digest(folder: Path, files: list[Path]) -> str:
-    """Over names, as seen from ``folder``, and bytes."""
-    hasher = hashlib.sha256()
-    for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files):
-        content = file.read_bytes()
-        hasher.update(f"{name} {len(content)}\n".encode() + content)
-    return hasher.hexdigest()
+    return files_sha256(folder, folder.glob("*.py"))

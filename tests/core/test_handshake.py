@@ -15,8 +15,8 @@ import pytest
 import facemorph_core
 from facemorph_core.config import RunConfig
 from facemorph_core.federated import Handshake, Refusal
-from facemorph_core.federated.handshake import installed_core, package_digest
 from facemorph_core.federated.refusal import Refused
+from facemorph_core.hashing import core_sha256, package_sha256
 
 CORE = Path(facemorph_core.__file__).parent
 CHECKOUT = CORE.parent
@@ -86,7 +86,7 @@ def test_a_core_that_says_nothing_of_itself_is_refused():
 )
 def test_every_change_to_a_file_of_the_package_shows(copied, change):
     change(copied)
-    assert package_digest(copied) != installed_core()
+    assert package_sha256(copied) != core_sha256()
 
 
 def test_what_python_and_editors_leave_behind_does_not_show(copied):
@@ -97,7 +97,7 @@ def test_what_python_and_editors_leave_behind_does_not_show(copied):
     (copied / ".ipynb_checkpoints" / "limits.py").touch()
     (copied / "privacy" / ".limits.py.swp").touch()
     (copied / "empty").mkdir()
-    assert package_digest(copied) == installed_core()
+    assert package_sha256(copied) == core_sha256()
 
 
 @needs_checkout
@@ -109,4 +109,4 @@ def test_an_installed_wheel_has_the_digest_of_its_checkout(tmp_path, copied):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    assert package_digest(tmp_path / "installed" / "facemorph_core") == installed_core()
+    assert package_sha256(tmp_path / "installed" / "facemorph_core") == core_sha256()

@@ -1,4 +1,4 @@
-"""What shows or remembers faces is its owner's alone, also while it is written, whatever the umask."""
+"""What shows or remembers faces is its owner's alone while it is written and after."""
 
 from __future__ import annotations
 

@@ -146,12 +146,12 @@ def test_what_a_site_keeps_is_its_owner_s_alone_under_any_umask(federation, tmp_
 def test_a_site_says_when_every_user_of_its_machine_may_look_at_the_faces(
     federation, tmp_path, caplog
 ):
-    federation(federation={"rounds": 1})
-    assert "may look into" not in caplog.text
+    for number in range(1, SITES + 1):
+        (tmp_path / f"shard-{number}.state").mkdir(mode=0o700)
     (tmp_path / "shard-1").chmod(0o755)
-    federation(name="other", federation={"rounds": 1})
-    assert f"chmod -R go= {tmp_path / 'shard-1'}" in caplog.text
-    assert f"{tmp_path / 'shard-2'} " not in caplog.text
+    federation(federation={"rounds": 1})
+    told = {line for line in caplog.messages if "chmod" in line}
+    assert told == {f" hint: chmod -R go= {tmp_path / 'shard-1'}"}
 
 
 def test_a_running_mean_is_what_is_released_while_sites_train_on(federation):

@@ -237,8 +237,7 @@ def names_of(made) -> list[str]:
     """What the server's certificate is for, in its order."""
     found = x509.load_pem_x509_certificate(made.server.read_bytes()).extensions
     return [
-        str(name.value)
-        for name in found.get_extension_for_class(x509.SubjectAlternativeName).value
+        str(name.value) for name in found.get_extension_for_class(x509.SubjectAlternativeName).value
     ]
 
 
