@@ -477,8 +477,8 @@ def changed_request(**values):
     [
         ({"core_version": "9.9"}, "another version of facemorph_core"),
         ({"config_digest": "0" * 64}, "resolved another config"),
-        ({"code_digest": "0" * 64}, "runs other code than the server"),
-        ({"core_digest": "0" * 64}, "runs other code than the server"),
+        ({"code_digest": "0" * 64}, "runs other code (client or facemorph_core)"),
+        ({"core_digest": "0" * 64}, "runs other code (client or facemorph_core)"),
         ({"run-id": "../../etc"}, "its own log says why"),
     ],
 )
