@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import ShardError
 from facemorph_core.privacy import Heads, SiteLedger, SiteLimits, load_limits
+from facemorph_core.private import is_open_to_others, private_folder
 from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.shard import Shard
+
+log = logging.getLogger("flwr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,11 @@ class Site:
                 "this node was given no shard",
                 hint="start it with --node-config 'data-dir=\"/absolute/path/of/the/shard\"'",
             )
-        site.run_state.mkdir(parents=True, exist_ok=True)
+        private_folder(site.run_state)
+        if "data-dir" in settings:
+            for folder in filter(is_open_to_others, (site.shard.path, site.state)):
+                log.warning("every user of this machine may look into %s", folder)
+                log.warning(" hint: chmod -R go= %s", folder)
         return site
 
     @property
@@ -99,7 +107,8 @@ class Site:
         yield arrays
         if not arrays:
             return
-        write_atomic(self.run_state / f"lost-{number:04d}.safetensors", save(arrays))
+        file = self.run_state / f"lost-{number:04d}.safetensors"
+        write_atomic(file, save(arrays), private=True)
         for earlier, file in lost.items():
             if earlier not in (before, number):
                 file.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from facemorph_core.errors import OutputError
+from facemorph_core.private import opened_privately
 
 MOST_NAMED, LONGEST_STEM = 4, 60
 """Photos in the name of what is made of them, and bytes of each."""
@@ -50,10 +51,11 @@ def check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, force: bool = False) -> Iterator[Path]:
+def written_whole(path: Path, *, force: bool = False, private: bool = False) -> Iterator[Path]:
     """A temporary name beside ``path`` (same suffix) that becomes ``path`` on success.
 
-    On any failure nothing is left behind and what ``path`` held before is untouched.
+    On any failure nothing is left behind and what ``path`` held before is untouched. ``private``
+    makes the file first, empty, for its owner alone.
 
     Raises:
         OutputError: it exists and ``force`` is off, the disk is full, or the place is unwritable.
@@ -61,6 +63,8 @@ def written_whole(path: Path, *, force: bool = False) -> Iterator[Path]:
     check_writable(path, force=force)
     temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
     try:
+        if private:
+            opened_privately(temporary, "xb").close()
         yield temporary
         _sync(temporary)
         temporary.replace(path)

@@ -21,13 +21,15 @@ ROLLED_BACK = "metrics.rolled-back.jsonl"
 """Lines of rounds that a run went back behind: they were trained all the same."""
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
     """Whole or not at all, on the disk before this returns; replaces what is there.
+
+    ``private``: for its owner alone, whoever could read what was there.
 
     Raises:
         OutputError: if it cannot be written; what was at ``path`` before is still there.
     """
-    with written_whole(path, force=True) as temporary:
+    with written_whole(path, force=True, private=private) as temporary:
         temporary.write_bytes(content)
 
 

@@ -106,7 +106,10 @@ def publish(
 def certificates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
     host: Annotated[
-        list[str], typer.Option(help="Name or address of the server; may be repeated.")
+        list[str],
+        typer.Option(
+            help="Name or address of the server; may be repeated. Those of the loopback are added."
+        ),
     ],
     site: Annotated[
         list[str] | None, typer.Option(help="Make a key pair for this site; may be repeated.")

@@ -50,7 +50,7 @@ _SENTENCES = {
     Refusal.FAILED: "the round failed at the site; its own log says why",
     Refusal.VERSION_DIFFERS: "the site has another version of facemorph_core",
     Refusal.CONFIG_DIFFERS: "the site resolved another config than the server",
-    Refusal.CODE_DIFFERS: "the site runs other client code than the server was started with",
+    Refusal.CODE_DIFFERS: "the site runs other code (client or facemorph_core) than the server",
     Refusal.WEIGHTS_DIFFER: "the weights sent do not fit the model that the site built",
     Refusal.SHARD_UNUSABLE: "the site's shard is missing, empty or damaged",
     Refusal.DIVERGED: "the loss stopped being a number; the round was dropped",

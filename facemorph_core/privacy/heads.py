@@ -22,6 +22,7 @@ from filelock import FileLock
 from facemorph_core.errors import LedgerError
 from facemorph_core.privacy.ledger import Ledger
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
+from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.rundir import write_atomic
 
 FORMAT_VERSION = 1
@@ -81,15 +82,15 @@ class Heads:
         head = Head(str(path), len(chains), chains[-1] if chains else "", name)
         if head == before:
             return
-        write_atomic(file, json.dumps(asdict(head)).encode())
+        write_atomic(file, json.dumps(asdict(head)).encode(), private=True)
         if before and before.photos != name:
             (self.folder / "photos" / before.photos).unlink(missing_ok=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Nobody else looks at the heads or changes them: two ledgers may want the same photos."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        private_folder(self.folder)
+        with FileLock(self.folder / ".lock", mode=PRIVATE_FILE):
             yield
 
     def _check_end(self, path: Path, ledger: Ledger, head: Head) -> None:

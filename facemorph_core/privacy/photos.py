@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.errors import LedgerError
+from facemorph_core.private import private_folder
 from facemorph_core.rundir import write_atomic
 
 PhotoSet = frozenset[str]
@@ -56,8 +57,8 @@ def keep_set(folder: Path, photos: PhotoSet) -> str:
     """Put a set of photos into ``folder``, once; its fingerprint, which is its name there."""
     name = fingerprint(photos)
     if not (folder / name).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / name, "\n".join(sorted(photos)).encode())
+        private_folder(folder)
+        write_atomic(folder / name, "\n".join(sorted(photos)).encode(), private=True)
     return name
 
 

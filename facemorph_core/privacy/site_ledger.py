@@ -30,6 +30,7 @@ from facemorph_core.privacy.heads import Heads
 from facemorph_core.privacy.ledger import Ledger, charge, first_line, next_line, parse
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
 from facemorph_core.privacy.spent import Spent
+from facemorph_core.private import PRIVATE_FILE, opened_privately, private_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ class SiteLedger:
     @contextmanager
     def _held(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_name(self.path.name + ".lock")), self.heads.held():
+            private_folder(self.path.parent)
+            lock = FileLock(self.path.with_name(self.path.name + ".lock"), mode=PRIVATE_FILE)
+            with lock, self.heads.held():
                 yield
         except (OSError, OutputError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -146,7 +148,7 @@ class SiteLedger:
 def _write_behind(path: Path, complete: int, lines: bytes) -> None:
     """Put ``lines`` behind the ``complete`` bytes, in place of half a line, and sync."""
     is_new = not path.exists()
-    with path.open("ab") as file:
+    with opened_privately(path, "ab") as file:
         file.truncate(complete)
         file.write(lines)
         file.flush()

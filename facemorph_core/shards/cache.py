@@ -20,6 +20,7 @@ from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.errors import ShardError
 from facemorph_core.output import reported_output
+from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
 
@@ -50,7 +51,7 @@ def shard_for(
         except ShardError as error:
             log.warning("%s; preparing it again", error)
     with reported_output(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(out.parent)
     from facemorph_core.shards.prepare import prepare_shard  # loads OpenCV
 
     if str(out) == os.environ.get(_PREPARING):
@@ -60,7 +61,8 @@ def shard_for(
             "a worker of the preparation ran the script that prepares",
             hint='put the script\'s work under `if __name__ == "__main__":`',
         )
-    with FileLock(out.with_name(f"{out.name}.lock")), _told_to_workers(out):
+    lock = FileLock(out.with_name(f"{out.name}.lock"), mode=PRIVATE_FILE)
+    with lock, _told_to_workers(out):
         return prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,

@@ -1,7 +1,7 @@
 """The small files of a shard, and its mapped pixels, as functions.
 
 `facemorph_core.shards.shard` says what they hold. Reading verifies each against the hash in
-shard.json; writing waits until the disk has it.
+shard.json; writing waits until the disk has it, and what is written is the owner's alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import NUM_LANDMARKS
 from facemorph_core.errors import ShardError
+from facemorph_core.private import opened_privately
 
 __all__ = [
     "FORMAT_VERSION",
@@ -60,7 +61,7 @@ def write_index(directory: Path, file_rows: Sequence[int], index: Sequence[Index
     if unknown:
         raise ValueError(f"unknown splits {sorted(unknown)}: a shard has {SPLITS}")
     names = sorted({name for row in index for name in row.attributes})
-    with (directory / "index.csv").open("w", encoding="utf-8", newline="") as file:
+    with opened_privately(directory / "index.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_COLUMNS, *names])
         for file_row, row in zip(file_rows, index, strict=True):
@@ -70,7 +71,7 @@ def write_index(directory: Path, file_rows: Sequence[int], index: Sequence[Index
 
 
 def write_landmarks(directory: Path, landmarks: NDArray[np.floating[Any]]) -> None:
-    with (directory / "landmarks.npy").open("wb") as file:
+    with opened_privately(directory / "landmarks.npy", "wb") as file:
         np.save(file, np.ascontiguousarray(landmarks, dtype=np.float32), allow_pickle=False)
         _sync(file.fileno())
 
@@ -100,7 +101,7 @@ def write_manifest(
         "skipped": skipped,
         **extra,
     }
-    with (directory / "shard.json").open("w", encoding="utf-8") as file:
+    with opened_privately(directory / "shard.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)
         file.write("\n")
         _sync(file.fileno())

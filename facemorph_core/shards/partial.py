@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.output import reported_output
+from facemorph_core.private import PRIVATE_FILE, opened_privately, private_folder
 from facemorph_core.shards.shard import IndexRow, seal
 from facemorph_core.shards.sources import SourcePhoto
 from facemorph_core.shards.workers import Chunk
@@ -63,9 +64,10 @@ class PartialShard:
         """
         work = cls(out, plan)
         with reported_output(work.directory):
-            work.directory.mkdir(parents=True, exist_ok=True)
+            private_folder(work.directory)
         try:
-            with FileLock(work.directory / "lock", timeout=0), reported_output(out, hint=_KEPT):
+            lock = FileLock(work.directory / "lock", timeout=0, mode=PRIVATE_FILE)
+            with lock, reported_output(out, hint=_KEPT):
                 work._open(force=force)
                 yield work
         except Timeout as error:
@@ -150,11 +152,11 @@ class PartialShard:
                 shutil.rmtree(leftover)
             elif leftover.name != "lock":
                 leftover.unlink()
-        self._faces.parent.mkdir()
-        self._faces.write_bytes(_header(0))
-        self._landmarks.touch()
-        self._progress.touch()
-        plan_file.write_text(self.plan)  # last: with it, the rest is there
+        private_folder(self._faces.parent)
+        _append(self._faces, _header(0))
+        _append(self._landmarks, b"")
+        _append(self._progress, b"")
+        _append(plan_file, self.plan.encode())  # last: with it, the rest is there
 
     def _resume(self) -> None:
         safe = 0
@@ -184,7 +186,7 @@ def _index_row(photo: SourcePhoto, digest: str) -> IndexRow:
 
 
 def _append(file: Path, data: bytes) -> None:
-    with file.open("ab") as stream:
+    with opened_privately(file, "ab") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

@@ -28,6 +28,7 @@ from facemorph_core.config.schema import (
     QuantityPartition,
 )
 from facemorph_core.errors import ConfigError, ShardError
+from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import Shard, write_view
 
 __all__ = ["choose_val_people", "partition_rows", "site_view"]
@@ -96,8 +97,8 @@ def site_view(shard: Shard, data: DataConfig, *, site: int, sites: int, seed: in
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     out = cache_dir() / "views" / key / f"site-{site:04d}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(f"{out.name}.lock")):
+    private_folder(out.parent)
+    with FileLock(out.with_name(f"{out.name}.lock"), mode=PRIVATE_FILE):
         if out.is_dir():
             try:
                 return Shard.open(out)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.frame import framing
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.output import reported_output
+from facemorph_core.private import opened_privately, private_folder
 from facemorph_core.shards.files import (
     FORMAT_VERSION,
     SPLITS,
@@ -170,7 +171,8 @@ def write_shard(
     if not len(faces) == len(landmarks) == len(index):
         raise ValueError(f"{len(faces)} faces, {len(landmarks)} landmarks, {len(index)} rows")
     with _appearing(Path(out)) as directory:
-        np.save(directory / "faces.npy", faces, allow_pickle=False)
+        with opened_privately(directory / "faces.npy", "wb") as file:
+            np.save(file, faces, allow_pickle=False)
         seal(directory, landmarks, index, source=source, skipped=skipped)
     return Shard.open(out)
 
@@ -251,7 +253,7 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise OutputError(f"{out} exists already", hint="choose another name or remove it")
     temporary = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
     with reported_output(out):
-        temporary.mkdir(parents=True)
+        private_folder(temporary)
         try:
             yield temporary
             temporary.rename(out)

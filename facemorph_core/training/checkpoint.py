@@ -21,16 +21,22 @@ Named = Mapping[str, nn.Parameter]
 
 
 def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    *,
+    private: bool = False,
 ) -> None:
     """Write ``path`` through a temporary file beside it, synced before it takes the name.
+
+    ``private``: for its owner alone.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; the old file is intact.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, force=True) as temporary:
+    with written_whole(path, force=True, private=private) as temporary:
         temporary.write_bytes(save(plain, metadata))
 
 

@@ -58,7 +58,7 @@ class DiscriminatorState:
 
     def save(self, path: Path) -> None:
         """Write both to one safetensors file, whole or not at all."""
-        save_tensors(path, self.tensors())
+        save_tensors(path, self.tensors(), private=True)  # it remembers the faces it saw
 
     def tensors(self) -> dict[str, Tensor]:
         return prefixed("network", self.network.state_dict()) | prefixed(

@@ -11,7 +11,6 @@ certificate, which never outlives it. Of a pair that is not whole nothing is mad
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from facemorph_core.errors import FederationError, OutputError
+from facemorph_core.private import opened_privately, private_folder
 from server.coordinator.authority import (
     Authority,
     both_or_none,
@@ -36,6 +36,7 @@ _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLOCK_SKEW = timedelta(minutes=5)
 _LIVES = 10
 """Of the server's certificate in one of its authority, which only all sites together replace."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def create(
 ) -> Credentials:
     """Make what is missing in ``folder``; the server's certificate is always made anew.
 
-    ``hosts`` are the names and addresses under which sites reach the server.
+    ``hosts`` are the names and addresses under which sites reach the server. The coordinator's own
+    machine may always call it by those of the loopback, which no other machine can stand for.
 
     Raises:
         FederationError: for a site's name that could be a path, a host that is none, half a pair of
@@ -87,7 +89,7 @@ def create(
     """
     if not hosts:
         raise FederationError("a certificate needs a host", hint="--host flower.example.org")
-    hosts = [checked_host(host) for host in hosts]
+    hosts = list(dict.fromkeys([*map(checked_host, hosts), *LOOPBACK]))
     made, now = Credentials(folder), datetime.now(UTC)
     try:
         new = _new_sites(made, sites)
@@ -95,7 +97,7 @@ def create(
         if authority is not None:
             until = now + timedelta(days=days)
             require_validity(authority, now=now, until=until, days=days)
-        (folder / "sites").mkdir(parents=True, exist_ok=True)
+        private_folder(folder / "sites")
         authority = authority or _authority(made, now, days)
         _server(made, authority, hosts, now, days)
         for name in new:
@@ -232,5 +234,5 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write_private(path: Path, content: bytes) -> None:
     """Readable by the owner alone from the first moment on."""
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with opened_privately(path, "xb") as file:
         file.write(content)

@@ -6,6 +6,8 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+import idna
+
 from facemorph_core.errors import FederationError
 
 __all__ = ["as_address", "checked_host"]
@@ -18,17 +20,20 @@ _LONGEST = 253
 def checked_host(host: str) -> str:
     """``host``, if it is the name or the address of one and nothing beside.
 
+    A name in other letters than ASCII becomes what certificates hold: its A-label, xn--....
+
     Raises:
         FederationError: it has a scheme, a port or a path, or cannot be a name.
     """
-    numbers = host.rpartition(".")[2].isdigit()
-    name = _NAME.fullmatch(host) and len(host) <= _LONGEST and not numbers
-    if not name and as_address(host) is None:
+    found = _in_ascii(host)
+    numbers = found.rpartition(".")[2].isdigit()
+    name = _NAME.fullmatch(found) and len(found) <= _LONGEST and not numbers
+    if not name and as_address(found) is None:
         raise FederationError(
             f"{host[:80]!r} is no name or address of a host",
             hint=f"without https:// and without a port: --host {_inside(host)}",
         )
-    return host
+    return found
 
 
 def as_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -39,10 +44,18 @@ def as_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
+def _in_ascii(host: str) -> str:
+    """``host`` with its A-labels (RFC 5891), or as it is if it has none."""
+    try:
+        return host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except UnicodeError:
+        return host
+
+
 def _inside(text: str) -> str:
     """The host that is probably meant, or an example."""
     try:
-        found = urlsplit(text if "://" in text else f"//{text}").hostname or ""
+        found = _in_ascii(urlsplit(text if "://" in text else f"//{text}").hostname or "")
     except ValueError:
         found = ""
     usable = _NAME.fullmatch(found) or as_address(found) is not None

@@ -1,219 +1,413 @@
-"""A real federation on loopback: SuperLink, executor and SuperNodes as processes of their own,
-TLS, node keys, the app as its bundle. The commands are those of docs/deployment.md.
+"""docs/deployment.md as it stands there: a real federation on loopback, from its first command to
+the morph. SuperLink, executor, SuperNodes and hub are processes of their own, with TLS and keys.
+
+Every command of the page is typed into the shell of whoever the page speaks to. Whatever has to
+happen is waited for; the limits guard against hanging and are never the expectation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import secrets
+import shutil
 import socket
 import subprocess
-import sys
 import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
+from PIL import Image
 
 from facemorph_core.bundle.read import open_bundle
-from facemorph_core.rundir import read_metrics
-from server.coordinator.certificates import Credentials, create
+from facemorph_core.hashing import core_sha256
+from facemorph_core.private import PRIVATE_FILE
+from facemorph_core.rundir import read_entries, read_metrics
+from facemorph_core.shards.sources import orl
 from server.runs import read_state
 from simulations.family import Family, family
 from simulations.run import APP, flower_environment
-from tests.federation.local_grid import FEW, tiny_shard
+from tests.federation.page import Command, commands_of
+from tests.modes import lax_in
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(420),
-    pytest.mark.xdist_group("deployment"),  # one coordinator for all tests here
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("deployment"),  # one federation for all tests here
 ]
 
-TINY = (
-    "model.image_size=32 model.width=8 model.latent_dim=32 training.batch_size=4 "
-    "training.precision=float32 federation.deadline=60 federation.evaluate_every=0 "
-    "federation.quorum=1 evaluation.samples=4 "
+PAGE = APP / "docs" / "deployment.md"
+COORDINATOR, SITE, RUN = "1. The coordinator", "2. A site", "3. A run"
+HUB, READER = "4. The model hub", "Whoever morphs"
+
+NOT_RUN = {
+    "git clone ... && cd facemorph-federated && make install && source .venv/bin/activate": (
+        "the checkout is a copy of this one, and its environment the one that runs the tests"
+    ),
+    "git clone ... && cd facemorph-federated && git checkout TAG    # that the coordinator names": (
+        "a site needs no checkout once its environment is there"
+    ),
+    'python3 -m venv .venv && source .venv/bin/activate && pip install ".[site]"': (
+        "it would fetch gigabytes"
+    ),
+}
+
+HANGS = 400.0  # seconds; nothing here takes a quarter of them on a slow machine
+OVERRIDES = (
+    "model.width=8 model.latent_dim=32 training.batch_size=4 "
+    "training.precision=float32 federation.deadline=600 federation.evaluate_every=0 "
+    "federation.quorum=1 evaluation.samples=4"
 )
 
 
 @dataclass
-class Federation:
-    """A coordinator and its sites; everything ends with the test."""
+class Terminal:
+    """The shell of one person: commands are typed one after the other, and all must succeed."""
 
-    folder: Path
-    keys: Credentials
-    port: int
     kin: Family
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    folder: Path
+    """Where it was opened."""
+    values: Mapping[str, str]
+    """What stands here for the values of the page's examples."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def start(self, name: str, *command: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = self.kin.start(
-            [str(Path(sys.executable).parent / command[0]), *command[1:]],
-            cwd=self.home(name),
-            env=flower_environment(self.home(name))
-            | {"FACEMORPH_CACHE": str(self.folder / f"cache-{name}")},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+    def __post_init__(self) -> None:
+        self.home = self.folder.with_name(f"{self.folder.name}.home")
+        self.home.mkdir()
+        self.folder.mkdir(exist_ok=True)
+        self.bash = self.kin.start(
+            ["bash", "--noprofile", "--norc"],
+            cwd=self.folder,
+            env=flower_environment(self.home)
+            | {"FACEMORPH_CACHE": str(self.home / "cache"), "COLUMNS": "200"}
+            | self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    def home(self, name: str) -> Path:
-        path = self.folder / f"home-{name}"
-        path.mkdir(exist_ok=True)
-        return path
-
-    def start_coordinator(self) -> None:
-        secret = self.folder / "superexec.secret"
-        secret.write_text(secrets.token_hex(24))
-        secret.chmod(0o600)
-        self.start(
-            "superlink",
-            "flower-superlink",
-            *("--ssl-ca-certfile", str(self.keys.ca), "--ssl-certfile", str(self.keys.server)),
-            *("--ssl-keyfile", str(self.keys.server_key), "--enable-supernode-auth"),
-            *("--host", "127.0.0.1", "--port", str(self.port)),
-            *("--database", str(self.folder / "state.db"), "--isolation", "process"),
-            *("--superexec-auth-secret-file", str(secret)),
-            "--disable-runtime-dependency-installation",
+    def type(self, command: str) -> str:
+        """Wait until ``command`` is done; what it printed, and what it left running may print."""
+        assert self.bash.stdin is not None
+        script = self.home / f"{next(self.numbers):02d}.sh"
+        output, status = script.with_suffix(".log"), script.with_suffix(".status")
+        script.write_text(f"{command}\n")
+        line = (
+            f". {script} < /dev/null > {output} 2>&1; echo $? > {status}.new; mv {status}{{.new,}}"
         )
-        wait_for_port(self.port)
-        self.start(
-            "superexec",
-            "flower-superexec",
-            *("--runtime-api-address", f"127.0.0.1:{self.port}"),
-            *("--root-certificates", str(self.keys.ca)),
-            *("--superexec-auth-secret-file", str(secret)),
-        )
+        self.bash.stdin.write(f"{line}\n".encode())
+        self.bash.stdin.flush()
+        wait_until(status.exists, lambda: f"{command}\n{self.said()}")
+        assert status.read_text() == "0\n", f"{command}\n{output.read_text()}"
+        return output.read_text()
 
-    def start_site(self, name: str, shard: Path) -> None:
-        self.start(
-            name,
-            "flower-supernode",
-            *("--root-certificates", str(self.keys.ca), "--superlink", f"127.0.0.1:{self.port}"),
-            *("--auth-supernode-private-key", str(self.keys.site_key(name))),
-            *("--host", "127.0.0.1", "--port", str(free_port())),
-            *("--node-config", self.node_config(name, shard)),
-        )
+    def said(self) -> str:
+        """Everything that was printed in it."""
+        logs = sorted(self.home.glob("*.log"))
+        return "\n".join(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
-    def node_config(self, name: str, shard: Path) -> str:
-        """What a site says of itself; its limits lie beside what it keeps."""
-        state = shard.with_name(f"{shard.name}.state")
-        state.mkdir(exist_ok=True)
-        (state / "site.yaml").write_text(f"privacy: optional\n{FEW}")
-        return f'data-dir="{shard}" site="{name}" head-dir="{self.folder / "heads"}"'
+    def processes(self, name: str = "") -> list[psutil.Process]:
+        """What runs in it under ``name``, without what these started."""
+        started = psutil.Process(self.bash.pid).children(recursive=True)
+        return [each for each in started if name in " ".join(_words(each)[:2])]
 
-    def flwr(self, *words: str) -> dict:
-        home = self.home("operator")
-        (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "site"\n[superlink.site]\naddress = "127.0.0.1:{self.port}"\n'
-            f'root-certificates = "{self.keys.ca}"\n'
-        )
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "flwr"), *words, "--format", "json"],
-            cwd=home,
-            env=flower_environment(home),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        answer = json.loads(done.stdout[done.stdout.index("{") :])
-        assert answer.get("success", True), answer
-        return answer
-
-    def wait_for_sites(self, count: int) -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            nodes = self.flwr("supernode", "list", "site")["nodes"]
-            if sum(node["status"] == "online" for node in nodes) == count:
-                return
-        raise AssertionError(nodes)
-
-    def submit(self, run: Path, *, rounds: int) -> None:
-        settings = {
-            "config": "configs/deployment.yaml",
-            "overrides": TINY + f"federation.rounds={rounds}",
-            "run-dir": str(run),
-        }
-        file = self.folder / "run.toml"
-        file.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in settings.items()))
-        self.flwr("run", str(APP), "site", "--run-config", str(file))
-
-    def wait(self, run: Path, done, *, seconds: float = 240) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if done(read_state(run)):
-                return
-            time.sleep(0.5)
-        tails = [p.read_text(errors="replace")[-3000:] for p in sorted(self.folder.glob("*.log"))]
-        raise AssertionError("\n=====\n".join(tails))
-
-    def kill(self, name: str) -> None:
-        """SIGKILL to a node and what it started, as a power cut does."""
-        node = psutil.Process(self.processes.pop(name).pid)
-        for process in [*node.children(recursive=True), node]:
+    def kill(self) -> None:
+        """SIGKILL to all that runs in it, as a power cut does."""
+        shell = psutil.Process(self.bash.pid)
+        for process in [shell, *shell.children(recursive=True)]:  # first what would start others
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
+@dataclass
+class Federation:
+    """The people of the page."""
+
+    folder: Path
+    kin: Family
+    port: str
+    coordinator: Terminal
+    sites: dict[str, Terminal] = field(default_factory=dict)
+
+    @property
+    def checkout(self) -> Path:
+        """Of the coordinator."""
+        return self.coordinator.folder
+
+    def srv(self, name: str) -> Path:
+        """What is /srv on the machine of ``name``."""
+        return self.folder / f"srv-{name}"
+
+    def open_site(self, name: str, *, first_person: int) -> Terminal:
+        """Everything that the page tells a site to do, by the site ``name``."""
+        key = self.checkout / "keys" / "sites" / name
+        values = {
+            "/srv/": f"{self.srv(name)}/",
+            "clinic-a": name,
+            "flower.example.org": "localhost",
+            "8000": self.port,
+            "9094": free_port(),
+        }
+        some_photos(self.srv(name) / "faces" / "photos", first_person)
+        site = Terminal(self.kin, self.folder / name, values, WITH_A_DEAD_PROXY)
+        handed_over(site.folder / "keys", self.checkout / "keys" / "ca.crt", key)
+        self.sites[name] = site
+        for command in of_section(SITE):
+            site.type(command.with_values(values))
+        return site
+
+    def flwr(self, *words: str) -> dict:
+        """What Flower says to the operator, for the tests to read."""
+        answer = self.coordinator.type(f"flwr {' '.join(words)} --format json")
+        return json.loads(answer[answer.index("{") :])
+
+    def sites_that_are(self, status: str) -> int:
+        """How many sites are "online", or "registered" and were never there."""
+        nodes = self.flwr("supernode", "list", "site")["nodes"]
+        return sum(node["status"] == status for node in nodes)
+
+    def run(self, name: str, *, rounds: int) -> Path:
+        """The page's run, small, in a directory of its own."""
+        where = self.coordinator.values["/srv/"] + "federation/"
+        start, look = of_section(RUN)
+        command = start.with_values({"/srv/federation/run-1": f"{where}{name}"})
+        given = f"{OVERRIDES} federation.rounds={rounds}"
+        assert command.endswith("\"'")
+        self.coordinator.type(f'{command[:-1]} overrides="{given}"\'')
+        assert "site" in look.text
+        return Path(where) / name
+
+    def releases(self, site: str) -> int:
+        """How often ``site`` wrote down that it answers."""
+        ledger = self.srv(site) / "faces" / "shard.state" / "privacy.jsonl"
+        return len([line for line in read_entries(ledger) if line["kind"] == "plain_release"])
+
+    def at_its_ledger(self, site: str) -> FileLock:
+        """Holds up ``site`` at the moment before it computes what it will answer."""
+        ledger = self.srv(site) / "faces" / "shard.state" / "privacy.jsonl"
+        return FileLock(f"{ledger}.lock", mode=PRIVATE_FILE)
+
+    def wait(self, done: Callable[[], object]) -> None:
+        """Until ``done``, with all that was said if that does not come."""
+        people = [self.coordinator, *self.sites.values()]
+        wait_until(done, lambda: "\n".join(each.said() for each in people))
+
+
+# Only the loopback is used here: with no_proxy missing from the page nothing would work.
+WITH_A_DEAD_PROXY = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}
+
+
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    """One coordinator and two sites for all tests here: each takes some seconds to start."""
-    folder, names = tmp_path_factory.mktemp("federation"), ["clinic-a", "clinic-b"]
-    keys = create(folder / "keys", hosts=["127.0.0.1", "localhost"], sites=names)
+    """A coordinator and two sites, by the page."""
+    folder = tmp_path_factory.mktemp("federation")
     with family() as kin:
-        made = Federation(folder, keys, free_port(), kin)
-        made.start_coordinator()
-        for number, name in enumerate(names):
-            made.flwr("supernode", "register", f"{keys.site_key(name)}.pub", "site")
-            tiny_shard(folder / f"shard-{name}", seed=number)
-            made.start_site(name, folder / f"shard-{name}")
-        made.wait_for_sites(len(names))
+        port = free_port()
+        values = {
+            "/srv/": f"{folder / 'srv-coordinator'}/",
+            "flower.example.org": "localhost",
+            "8000": port,
+            "8765": free_port(),
+        }
+        checkout = copied_checkout(folder / "facemorph-federated")
+        coordinator = Terminal(kin, checkout, values, WITH_A_DEAD_PROXY)
+        made = Federation(folder, kin, port, coordinator)
+        for command in of_section(COORDINATOR):
+            coordinator.type(command.with_values(values))
+            if command.text.startswith("keep flower-superlink"):
+                made.wait(lambda: is_open(port))
+        for person, name in ((1, "clinic-a"), (5, "clinic-b")):
+            made.open_site(name, first_person=person)
+        made.wait(lambda: made.sites_that_are("online") == 2)
         yield made
 
 
+@pytest.fixture(scope="module")
+def finished(federation) -> Path:
+    """A run of two rounds. In the second a site dies at work, and then the executor."""
+    a, b = federation.at_its_ledger("clinic-a"), federation.at_its_ledger("clinic-b")
+    with contextlib.ExitStack() as held_up:
+        held_up.enter_context(a)
+        run = federation.run("run-1", rounds=2)
+        federation.wait(lambda: federation.releases("clinic-b") == 1)
+        held_up.enter_context(b)  # it answers in round 1 and comes no further in round 2
+        a.release()
+        federation.wait(lambda: federation.releases("clinic-a") == 2)
+        federation.sites["clinic-b"].kill()
+    [executor] = federation.coordinator.processes("flower-superexec")
+    executor.suspend()  # it is there and takes nothing
+    assert federation.run("run-1", rounds=2) == run
+    _, look = of_section(RUN)
+    assert "pending" in federation.coordinator.type(look.text)
+    for process in [*executor.children(recursive=True), executor]:
+        process.kill()
+    federation.wait(lambda: len(read_metrics(run)) == 3 and read_state(run).status != "running")
+    return run
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def test_every_command_of_the_page_is_typed_here():
+    commands = commands_of(PAGE)
+    assert {each.section for each in commands} == {COORDINATOR, SITE, RUN, HUB, READER}
+    assert {each.language for each in commands} == {"sh"}
+    assert {each.text for each in commands} >= set(NOT_RUN)
+
+
 def test_a_site_without_a_registered_key_is_not_let_in(federation):
-    folder = federation.folder
-    create(folder / "keys", hosts=["127.0.0.1"], sites=["stranger"])
-    federation.start_site("stranger", folder / "shard-clinic-a")
-    deadline = time.monotonic() + 60
-    while federation.processes["stranger"].poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    said = (folder / "stranger.log").read_text()
-    assert federation.processes["stranger"].poll() not in (None, 0), said
+    federation.coordinator.type("python -m server certificates keys/ --host a.org --site stranger")
+    faces = "faces/shard"  # prepared already: what is asked here is another thing
+    shutil.copytree(federation.srv("clinic-a") / faces, federation.srv("stranger") / faces)
+    stranger = federation.open_site("stranger", first_person=1)
+    federation.wait(lambda: "is started again" in stranger.said())
+    stranger.kill()
+    assert federation.sites_that_are("online") == 2
     assert len(federation.flwr("supernode", "list", "site")["nodes"]) == 2
 
 
-def test_a_federation_over_tls_with_node_keys_survives_a_dead_site(federation):
-    run = federation.folder / "run"
-    federation.submit(run, rounds=2)
-    federation.wait(run, lambda state: state is not None and state.round >= 1)
-    federation.kill("clinic-b")
-    federation.wait(run, lambda state: state.status != "running")
-    state, rounds = read_state(run), read_metrics(run)
+def test_both_ends_print_the_digest_of_the_same_library(federation):
+    for site in ("clinic-a", "clinic-b"):
+        assert core_sha256() in federation.sites[site].said()
+
+
+def test_a_run_goes_on_without_a_dead_site_and_after_the_executor_died(finished):
+    state, rounds = read_state(finished), read_metrics(finished)
     assert state.status == "completed", state.error
     assert [entry["round"] for entry in rounds] == [0, 1, 2]
     assert rounds[1]["used"] == ["clinic-a", "clinic-b"]
     assert rounds[2]["used"] == ["clinic-a"]
-    assert open_bundle(run / "model.facemorph").manifest.training["rounds"] == 2
-    # Nothing of a site's disk is in what the coordinator has.
+    assert open_bundle(finished / "model.facemorph").manifest.training["rounds"] == 2
+
+
+def test_nothing_of_a_site_s_disk_is_in_what_the_coordinator_has(federation, finished):
     for file in ("metrics.jsonl", "report.html", "state.json"):
-        assert "shard-clinic" not in (run / file).read_text()
+        assert "srv-clinic" not in (finished / file).read_text()
 
 
-def free_port() -> int:
+def test_a_killed_executor_is_started_again(federation, finished):
+    assert "flower-superexec ended (137) and is started again" in federation.coordinator.said()
+    assert federation.coordinator.processes("flower-superexec")
+
+
+def test_the_model_is_published_and_morphed_with(federation, finished):
+    coordinator, values = federation.coordinator, federation.coordinator.values
+    for command in of_section(HUB):
+        coordinator.type(command.with_values(values))
+    federation.wait(lambda: is_open(values["8765"]))
+    reader = Terminal(federation.kin, federation.folder / "reader", values)
+    keys = federation.checkout / "keys" / "ca.crt", federation.checkout / "reader.token"
+    handed_over(reader.folder, *keys)
+    for photo, name in zip(orl(), ("anna.jpg", "ben.jpg"), strict=False):
+        Image.open(photo.path).save(reader.folder / name)
+    for command in of_section(READER):
+        reader.type(command.with_values(values))
+    assert (reader.folder / "anna-ben.gif").stat().st_size > 0
+    assert lax_in(reader.folder / "hub.tokens") == []
+
+
+def test_what_the_page_puts_on_disks_is_the_owner_s_alone(federation, finished):
+    for name in ("keys", "superexec.secret", "state.db", ".flwr"):
+        assert lax_in(federation.checkout / name) == []
+    for site in ("clinic-a", "clinic-b"):
+        faces = federation.srv(site) / "faces"
+        for folder in (
+            faces / "shard",
+            faces / "shard.state",
+            federation.sites[site].home / ".local",
+        ):
+            assert lax_in(folder) == []
+
+
+def test_no_secret_can_be_committed_or_travels_in_the_bundle(federation, finished):
+    checkout = federation.checkout
+    secrets = [checkout / "superexec.secret", *(checkout / "keys").rglob("*")]
+    for folder in ("client", "server", "configs"):  # what the bundle is made of
+        for secret in filter(Path.is_file, secrets):
+            (checkout / folder / "keys").mkdir(exist_ok=True)
+            shutil.copy(secret, checkout / folder / "keys")
+        shutil.copy(checkout / "state.db", checkout / folder)
+        (checkout / folder / "site.yaml").touch()
+        (checkout / folder / "hub.tokens").touch()
+        shard = federation.srv("clinic-a") / "faces"
+        shutil.copytree(shard / "shard", checkout / folder / "shard")
+        shutil.copytree(shard / "shard.state", checkout / folder / "shard.state")
+    seen = federation.coordinator.type("git status --porcelain --untracked-files=all")
+    assert seen == ""
+    federation.coordinator.type("flwr build")
+    [bundle] = checkout.glob("*.fab")
+    with zipfile.ZipFile(bundle) as archive:
+        inside = set(archive.namelist())
+    tracked = set(federation.coordinator.type("git ls-files").split())
+    assert "client/app.py" in inside
+    assert {name for name in inside if not name.startswith(".info")} <= tracked
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+def of_section(section: str) -> list[Command]:
+    """Its commands, but for those that cannot be run here."""
+    return [c for c in commands_of(PAGE) if c.section == section and c.text not in NOT_RUN]
+
+
+def copied_checkout(out: Path) -> Path:
+    """What the coordinator clones, as git has it."""
+    parts = ("client", "configs", "server", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
+    out.mkdir()
+    for name in parts:
+        if (APP / name).is_dir():
+            shutil.copytree(APP / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(APP / name, out)
+    me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as cloned"]):
+        subprocess.run(["git", *me, *words], cwd=out, check=True)
+    return out
+
+
+def handed_over(folder: Path, *files: Path) -> None:
+    """Copies as somebody else's machine has them."""
+    folder.mkdir(exist_ok=True)
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def some_photos(folder: Path, first_person: int) -> None:
+    """Three photos each of four people of their own."""
+    for photo in orl():
+        if first_person <= int(photo.person[1:]) < first_person + 4 and int(photo.path.stem) <= 3:
+            (folder / photo.person).mkdir(parents=True, exist_ok=True)
+            Image.open(photo.path).save(folder / photo.person / f"{photo.path.stem}.png")
+
+
+def wait_until(done: Callable[[], object], told: Callable[[], str]) -> None:
+    deadline = time.monotonic() + HANGS
+    while not done():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.2)
+
+
+def free_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return str(probe.getsockname()[1])
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens on {port}")
+def is_open(port: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+        return True
+    return False
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []

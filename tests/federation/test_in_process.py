@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from tests.federation.local_grid import (
     tiny_shard,
     write_config,
 )
+from tests.modes import lax_in
 
 SITES = 3
 PLAIN = {"kind": "vae", "image_size": 32, "width": 8, "latent_dim": 8}
@@ -128,6 +130,35 @@ def test_a_site_keeps_what_the_codec_lost_and_no_more_than_two_rounds_of_it(fede
             "lost-0003.safetensors",
             "lost-0004.safetensors",
         ]
+
+
+def test_what_a_site_keeps_is_its_owner_s_alone_under_any_umask(federation, tmp_path):
+    before = os.umask(0)
+    try:
+        federation(
+            model={"kind": "vaegan", "image_size": 32, "width": 8, "latent_dim": 8},
+            loss={"adversarial": 0.1},
+            federation={"codec": "int8"},
+        )
+    finally:
+        os.umask(before)
+    state = tmp_path / "shard-1.state"
+    kept = [file for file in state.rglob("*") if file.name != "site.yaml"]  # the operator's own
+    names = {file.name for file in kept}
+    assert {"discriminator.safetensors", "lost-0002.safetensors", "privacy.jsonl"} <= names
+    assert [each for each in kept if lax_in(each)] == []
+    assert lax_in(tmp_path / "heads") == []
+
+
+def test_a_site_says_when_every_user_of_its_machine_may_look_at_the_faces(
+    federation, tmp_path, caplog
+):
+    for number in range(1, SITES + 1):
+        (tmp_path / f"shard-{number}.state").mkdir(mode=0o700)
+    (tmp_path / "shard-1").chmod(0o755)
+    federation(federation={"rounds": 1})
+    told = {line for line in caplog.messages if "chmod" in line}
+    assert told == {f" hint: chmod -R go= {tmp_path / 'shard-1'}"}
 
 
 def test_a_running_mean_is_what_is_released_while_sites_train_on(federation):
@@ -522,7 +553,8 @@ def changed_request(**values):
     [
         ({"core_version": "9.9"}, "another version of facemorph_core"),
         ({"config_digest": "0" * 64}, "resolved another config"),
-        ({"code_digest": "0" * 64}, "other client code"),
+        ({"code_digest": "0" * 64}, "runs other code (client or facemorph_core)"),
+        ({"core_digest": "0" * 64}, "runs other code (client or facemorph_core)"),
         ({"run-id": "../../etc"}, "its own log says why"),
     ],
 )

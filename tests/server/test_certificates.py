@@ -194,7 +194,8 @@ def test_no_certificate_outlives_its_authority(tmp_path, monkeypatch):
     [
         *("", " ", "https://flower.example.org", "flower.example.org:8000", "127.0.0.1:8000"),
         *("flower.example.org/", "[::1]", "a b", "user@host", "-a.example.org", "a..b", "a."),
-        *("256.1.1.1", "1.2.3", "fe80::1%eth0", "x" * 64, "a." * 127 + "aa", "flöwer.example.org"),
+        *("256.1.1.1", "1.2.3", "fe80::1%eth0", "x" * 64, "a." * 127 + "aa", "flö wer.example.org"),
+        *("https://flöwer.example.org", "ö" * 64, "\u200d.example.org", "a.ö..org"),
         *("two\nlines", "\x1b[2J", "*", "a.*.org"),
     ],
 )
@@ -212,9 +213,32 @@ def test_no_host_at_all_is_refused(tmp_path):
 )
 def test_hosts_as_they_are_really_called_are_taken(tmp_path, host):
     made = create(tmp_path, hosts=[host])
-    names = x509.load_pem_x509_certificate(made.server.read_bytes()).extensions
-    [name] = names.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert str(name.value) == host
+    assert names_of(made)[0] == host
+
+
+def test_a_name_in_other_letters_stands_in_the_certificate_as_its_a_label(tmp_path):
+    made = create(tmp_path, hosts=["Flöwer.example.org", "例え.テスト"])
+    assert names_of(made)[:2] == ["xn--flwer-kua.example.org", "xn--r8jz45g.xn--zckzah"]
+    handshake(made, name="flöwer.example.org")
+
+
+def test_what_runs_beside_the_server_reaches_it_on_the_loopback(tmp_path):
+    made = create(tmp_path, hosts=["flower.example.org"])
+    for name in ("flower.example.org", "localhost", "127.0.0.1", "::1"):
+        handshake(made, name=name)
+
+
+def test_each_name_stands_there_once(tmp_path):
+    made = create(tmp_path, hosts=["127.0.0.1", "a.org", "a.org", "localhost"])
+    assert names_of(made) == ["127.0.0.1", "a.org", "localhost", "::1"]
+
+
+def names_of(made) -> list[str]:
+    """What the server's certificate is for, in its order."""
+    found = x509.load_pem_x509_certificate(made.server.read_bytes()).extensions
+    return [
+        str(name.value) for name in found.get_extension_for_class(x509.SubjectAlternativeName).value
+    ]
 
 
 def test_the_command_says_it_in_a_sentence(tmp_path):
