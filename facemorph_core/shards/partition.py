@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from facemorph_core.caching import cache_dir
@@ -28,6 +27,7 @@ from facemorph_core.config.schema import (
     QuantityPartition,
 )
 from facemorph_core.errors import ConfigError, ShardError
+from facemorph_core.output import locked
 from facemorph_core.shards.shard import Shard, write_view
 
 __all__ = ["choose_val_people", "partition_rows", "site_view"]
@@ -97,7 +97,7 @@ def site_view(shard: Shard, data: DataConfig, *, site: int, sites: int, seed: in
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     out = cache_dir() / "views" / key / f"site-{site:04d}"
     out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(f"{out.name}.lock")):
+    with locked(out.with_name(f"{out.name}.lock")):
         if out.is_dir():
             try:
                 return Shard.open(out)
