@@ -93,13 +93,13 @@ def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """The lock ``file``, waited for and held.
+def locked(file: Path, *, mode: int = 0o644) -> Iterator[None]:
+    """The lock ``file``, made with ``mode``, waited for and held.
 
     Raises:
         OutputError: there can be none: no file can be made there, or the file system has no locks.
     """
-    lock = FileLock(file)
+    lock = FileLock(file, mode=mode)
     try:
         lock.acquire()
     except OSError as error:
