@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from flwr.app import Context
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from facemorph_core.caching import cache_dir
+from facemorph_core.caching import cache_dir, user_folder
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import ShardError
 from facemorph_core.privacy import Heads, SiteLedger, SiteLimits, load_limits
@@ -56,7 +55,7 @@ class Site:
             state = _absolute(settings.get("state-dir", f"{data}.state"), "state-dir")
             name = str(settings.get("site", f"site-{context.node_id}"))
             file = _absolute(settings.get("limits", f"{state}/site.yaml"), "limits")
-            kept = settings.get("head-dir", platformdirs.user_data_path("facemorph") / "ledgers")
+            kept = settings["head-dir"] if "head-dir" in settings else _ledger_heads()
             site = cls(
                 name,
                 Shard.open(data),
@@ -112,6 +111,17 @@ class Site:
         for earlier, file in lost.items():
             if earlier not in (before, number):
                 file.unlink(missing_ok=True)
+
+
+def _ledger_heads() -> Path:
+    """Where heads are kept unless the node's settings say another place."""
+    try:
+        return user_folder("data") / "ledgers"
+    except RuntimeError:
+        raise ShardError(
+            "this user has no home to keep the ledger's head in",
+            hint="name a folder that lasts: --node-config '... head-dir=\"/absolute/path\"'",
+        ) from None
 
 
 def _absolute(value: object, setting: str) -> Path:

@@ -17,6 +17,7 @@ from facemorph_core.private import opened_privately
 MOST_NAMED, LONGEST_STEM = 4, 60
 """Photos in the name of what is made of them, and bytes of each."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
+_CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
 
 def check_writable(path: Path, *, force: bool = False) -> None:
@@ -96,6 +97,27 @@ def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def locked(file: Path, *, mode: int = 0o644) -> Iterator[None]:
+    """The lock ``file``, made with ``mode``, waited for and held.
+
+    Raises:
+        OutputError: there can be none: no file can be made there, or the file system has no locks.
+    """
+    lock = FileLock(file, mode=mode)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(
+            f"{file} cannot be locked: {error.strerror or error}",
+            hint="choose a folder on a disk of this machine, or mount the share with locks",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def reported_output(out: Path, *, hint: str | None = None) -> Iterator[None]:
     """Turn a failure to write (full disk, no permission) into an OutputError that names ``out``."""
     try:
@@ -117,10 +139,16 @@ def output_error(error: OSError, path: Path | str) -> OutputError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder as durable as what the files hold."""
+    """Make the names in a folder as durable as what the files hold.
+
+    As far as its file system can: shares of Windows machines and some of FUSE sync no folders.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
     finally:
         os.close(descriptor)
 

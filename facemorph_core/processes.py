@@ -11,14 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 
+from facemorph_core.cores import available_cores
+
 __all__ = ["available_cores", "worker_pool"]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:

@@ -26,7 +26,7 @@ def run(
         list[str] | None, typer.Option("--set", help="Override, such as model.width=64.")
     ] = None,
     root: Annotated[Path, typer.Option("--runs", help="Folder of run directories.")] = Path("runs"),
-    cpus: Annotated[float, typer.Option(help="CPUs that each site at work takes.")] = 1.0,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs that each site at work takes.")] = 1,
 ) -> None:
     """Train one config to its last round; go on with it if it was interrupted.
 

@@ -25,7 +25,7 @@ def run_live(
     overrides: Sequence[str],
     *,
     root: Path,
-    cpus_per_site: float = 1.0,
+    cpus_per_site: int = 1,
     console: Console | None = None,
 ) -> Path:
     """`simulate` with progress bars on standard error."""

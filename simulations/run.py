@@ -26,7 +26,7 @@ from typing import Any
 from facemorph_core.bundle.locate import is_file
 from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
-from facemorph_core.errors import ConfigError, FederationError
+from facemorph_core.errors import ConfigError, FaceMorphError, FederationError
 from facemorph_core.loopback import past_the_proxy
 from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
@@ -35,6 +35,7 @@ from facemorph_core.shards.cache import expanded, shard_for
 from server.runs import RunDirectory, choose_run, read_state, tell_ignored
 from server.runstate import REASON_FILE, as_error, changes_of
 from simulations.family import family
+from simulations.machine import federation_settings, without_another_ray
 
 APP = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60.0
@@ -66,7 +67,7 @@ def simulate(
     overrides: Sequence[str] = (),
     *,
     root: Path,
-    cpus_per_site: float = 1,
+    cpus_per_site: int = 1,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_prepare: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -96,7 +97,8 @@ def simulate(
         try:
             with _private_superlink(path) as flower:
                 run_id = _submit(config_file, overrides, config, path, *flower, cpus_per_site)
-                _follow(run_id, config, path, *flower, on_progress)
+                with _told_where_it_printed(run_id, path, *flower):
+                    _follow(run_id, config, path, *flower, on_progress)
             return path
         except _GivenUp:
             if reached == before:
@@ -124,7 +126,7 @@ def _private_superlink(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         (home / "config.toml").write_text(_CONFIG_TOML.format(port=port), encoding="utf-8")
         (home / "ray_bootstrap_config.yaml").write_text(_RAY_CONFIG, encoding="utf-8")
         (home / "work").mkdir()
-        environment = kin.environment(flower_environment(home))
+        environment = kin.environment(without_another_ray(flower_environment(home)))
         superlink = kin.start(
             [
                 _tool("flower-superlink"),
@@ -189,7 +191,7 @@ def _submit(
     path: Path,
     home: Path,
     environment: dict[str, str],
-    cpus_per_site: float,
+    cpus_per_site: int,
 ) -> str:
     """Hand the app to the SuperLink; the run's id."""
     settings = {
@@ -199,13 +201,10 @@ def _submit(
     }
     run_config = home / "run-config.toml"
     run_config.write_text(
-        "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()),
+        "".join(f"{name} = {_text(value)}\n" for name, value in settings.items()),
         encoding="utf-8",
     )
-    federation = (
-        f"num-supernodes={config.federation.sites} "
-        f"client-resources-num-cpus={cpus_per_site:g} client-resources-num-gpus=0.0"
-    )
+    federation = federation_settings(config.federation.sites, cpus_per_site)
     answer = _flwr(
         [
             *("run", str(APP), "--format", "json"),
@@ -259,6 +258,22 @@ def _status(run_id: str, home: Path, environment: dict[str, str]) -> str:
 def _reason_file(home: Path) -> Path:
     """Where the app leaves why it failed, also before there is a run directory."""
     return home / "reason"
+
+
+@contextlib.contextmanager
+def _told_where_it_printed(
+    run_id: str, path: Path, home: Path, environment: dict[str, str]
+) -> Iterator[None]:
+    """An error names the file with the run's own output, which has more: Ray says it there."""
+    try:
+        yield
+    except _GivenUp:
+        raise  # names it already
+    except FaceMorphError as error:
+        log = path / ".flower.log"
+        _keep_what_it_printed(run_id, log, home, environment)
+        error.hint = f"{error.hint or 'see the log'}; what it printed is at the end of {log}"
+        raise
 
 
 def _keep_what_it_printed(run_id: str, log: Path, home: Path, environment: dict[str, str]) -> str:
@@ -335,7 +350,7 @@ def with_absolute_paths(config: RunConfig, overrides: Sequence[str]) -> list[str
     paths = {"data.path": config.data.path, "evaluation.shard": config.evaluation.shard}
     if is_file(config.start):
         paths["start"] = config.start
-    named = [f"{key}={json.dumps(str(expanded(path)))}" for key, path in paths.items() if path]
+    named = [f"{key}={_text(str(expanded(path)))}" for key, path in paths.items() if path]
     return [*overrides, *named]
 
 
@@ -390,6 +405,11 @@ def _error_in(printed: str) -> str:
     ours = [line.partition("error: ")[2] for line in lines if "error: " in line]
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (ours or raised or [""])[-1]
+
+
+def _text(value: str) -> str:
+    """A string of TOML and of YAML: JSON's, without the halves into which it splits an emoji."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _quoted(item: str) -> str:

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -35,6 +36,7 @@ def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
     ``debug`` shows tracebacks; by default it is on if ``--debug`` is on the command line.
     """
     shown = DEBUG in sys.argv if debug is None else debug
+    _open_what_is_closed()
     _end_in_order()
     raise SystemExit(exit_code_of(main, debug=shown))
 
@@ -65,6 +67,17 @@ class Ended(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
+
+
+def _open_what_is_closed() -> None:
+    """A standard stream that the caller closed leads nowhere.
+
+    Left closed, the next file that is opened would get its number, and what libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  for good
+            setattr(sys, name, nowhere)
 
 
 def _end_in_order() -> None:

@@ -92,9 +92,12 @@ class SiteLedger:
             self._append(self._checked(photos), event, photos)
 
     def releases_within(self, time: timedelta) -> int:
-        """How many releases were written down in this time before now."""
-        since = datetime.now(UTC) - time
-        return sum(entry.at >= since for entry in self.read().entries)
+        """How many releases were written down in this time before now.
+
+        Or in as long after it, as a clock that was ahead and was put right leaves them.
+        """
+        now = datetime.now(UTC)
+        return sum(abs(now - entry.at) <= time for entry in self.read().entries)
 
     # --- parts -------------------------------------------------------------------------------
 

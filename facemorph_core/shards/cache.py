@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from facemorph_core.alignment.frame import framing
 from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.errors import ShardError
-from facemorph_core.output import reported_output
+from facemorph_core.output import locked, reported_output
 from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
@@ -61,8 +59,8 @@ def shard_for(
             "a worker of the preparation ran the script that prepares",
             hint='put the script\'s work under `if __name__ == "__main__":`',
         )
-    lock = FileLock(out.with_name(f"{out.name}.lock"), mode=PRIVATE_FILE)
-    with lock, _told_to_workers(out):
+    lock = out.with_name(f"{out.name}.lock")
+    with locked(lock, mode=PRIVATE_FILE), _told_to_workers(out):
         return prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,

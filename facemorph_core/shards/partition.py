@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from facemorph_core.caching import cache_dir
@@ -28,6 +27,7 @@ from facemorph_core.config.schema import (
     QuantityPartition,
 )
 from facemorph_core.errors import ConfigError, ShardError
+from facemorph_core.output import locked
 from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import Shard, write_view
 
@@ -98,7 +98,7 @@ def site_view(shard: Shard, data: DataConfig, *, site: int, sites: int, seed: in
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     out = cache_dir() / "views" / key / f"site-{site:04d}"
     private_folder(out.parent)
-    with FileLock(out.with_name(f"{out.name}.lock"), mode=PRIVATE_FILE):
+    with locked(out.with_name(f"{out.name}.lock"), mode=PRIVATE_FILE):
         if out.is_dir():
             try:
                 return Shard.open(out)

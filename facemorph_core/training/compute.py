@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from facemorph_core.config.schema import TrainingConfig
+from facemorph_core.cores import granted
 from facemorph_core.errors import ConfigError
 
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 in hardware
@@ -77,10 +78,14 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads inside; 0 leaves its choice. The old number comes back."""
+    """Let torch use ``count`` threads inside. The old number comes back.
+
+    0 leaves its choice, as far as a container's quota goes, of which torch does not know.
+    """
     before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
+    wanted = count or granted(before)
+    if wanted != before:
+        torch.set_num_threads(wanted)
     try:
         yield
     finally:
