@@ -38,7 +38,7 @@ from simulations.family import family
 from simulations.machine import federation_settings, without_another_ray
 
 APP = Path(__file__).resolve().parent.parent
-_START_SECONDS = 60.0
+_START_SECONDS = 600.0
 _ASK_FLOWER_SECONDS = 20.0
 _SELDOM = 60.0
 """Asking takes a core for a second: runs that fail mostly do so soon, later ones can wait."""

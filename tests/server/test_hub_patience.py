@@ -135,7 +135,7 @@ def test_a_download_is_ended_at_last_however_well_it_goes(running, channel, monk
     monkeypatch.setattr(patience, "DOWNLOAD_SECONDS", 0.2)
     call = hub_pb2_grpc.ModelHubStub(channel).Download(hub_pb2.DownloadRequest(name="faces"))
     with pytest.raises(grpc.RpcError) as caught:
-        list(slow_lengths(call))
+        list(slow_lengths(call, threading.Event()))
     assert caught.value.code() is grpc.StatusCode.CANCELLED
     until(lambda: not running.downloads)
 
