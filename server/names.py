@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from flwr.app import Message
@@ -10,7 +11,9 @@ from flwr.proto.node_pb2 import NodeInfo
 from server.replies import site_name
 
 SERVER = "the server"
-"""Who is named where no site is to blame; no site may be called so."""
+"""Who is named where no site is to blame; no site may call itself so."""
+_OURS = re.compile(r"\bnode \d")
+"""What we add to tell sites apart, which a name of one's own does not hold."""
 
 
 class SiteNames:
@@ -25,13 +28,18 @@ class SiteNames:
         self._chosen: dict[int, str] = {}
 
     def see(self, nodes: Iterable[NodeInfo]) -> None:
-        """Take in the names under which keys were registered."""
-        self._registered |= {node.node_id: node.name for node in nodes if node.name}
+        """Take in under which names the keys of those who are here were registered.
+
+        Who is away keeps a name until another key was registered under it.
+        """
+        here = {node.node_id: node.name for node in nodes if node.name}
+        away = {n: name for n, name in self._registered.items() if name not in here.values()}
+        self._registered = away | here
 
     def note(self, node: int, reply: Message) -> None:
         """Remember what the site calls itself, if it does."""
         name = site_name(reply)
-        if name is not None:
+        if name is not None and name != SERVER and not _OURS.search(name):
             self._chosen[node] = name
 
     def of(self, node: int) -> str:
@@ -43,7 +51,6 @@ class SiteNames:
             others += [
                 each for number, each in self._chosen.items() if number not in (node, *bound)
             ]
-            others.append(SERVER)
         return f"{name} (node {node})" if name in others else name
 
     def order(self, node: int) -> tuple[str, int]:

@@ -38,15 +38,28 @@ def test_a_name_that_belongs_to_a_key_cannot_be_taken_by_a_site_that_calls_itsel
     assert names.of(1) == "clinic-b (node 1)"
 
 
-def test_no_site_is_called_the_server():
+@pytest.mark.parametrize("name", [SERVER, "node 17", "clinic-a (node 99)"])
+def test_what_we_call_sites_and_ourselves_is_no_name_of_one_s_own(name):
     names = SiteNames()
-    names.note(1, saying(SERVER))
-    assert names.of(1) == f"{SERVER} (node 1)"
+    names.note(1, saying(name))
+    assert names.of(1) == "node 1"
+
+
+def test_a_key_that_was_registered_anew_has_its_name_to_itself():
+    names = SiteNames()
+    names.see([NodeInfo(node_id=1, name="clinic-a"), NodeInfo(node_id=2, name="clinic-b")])
+    names.see([NodeInfo(node_id=2, name="clinic-b")])
+    assert names.of(1) == "clinic-a"  # away
+    names.see([NodeInfo(node_id=2, name="clinic-b"), NodeInfo(node_id=3, name="clinic-a")])
+    assert names.of(3) == "clinic-a"
+    assert names.of(1) == "node 1"
 
 
 @given(
     registered=st.dictionaries(st.integers(1, 6), st.sampled_from(["", "a", "b"])),
-    said=st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["a", "b", SERVER, "node 3"]))),
+    said=st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from(["a", "b", SERVER, "node 3", "a (node 2)"]))
+    ),
     order=st.randoms(),
 )
 def test_no_two_sites_are_called_the_same_whoever_is_first(registered, said, order):
