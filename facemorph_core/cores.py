@@ -42,9 +42,9 @@ def _quotas() -> Iterator[float]:
             quota, period = (folder / "cpu.max").read_text("ascii").split()
             yield int(quota) / int(period)
         with contextlib.suppress(OSError, ValueError):
-            granted = int((folder / "cpu.cfs_quota_us").read_text("ascii"))
-            if granted > 0:  # -1 is no limit
-                yield granted / int((folder / "cpu.cfs_period_us").read_text("ascii"))
+            time = int((folder / "cpu.cfs_quota_us").read_text("ascii"))
+            if time > 0:  # -1 is no limit
+                yield time / int((folder / "cpu.cfs_period_us").read_text("ascii"))
 
 
 def _own_groups() -> Iterator[Path]:
@@ -57,8 +57,8 @@ def _own_groups() -> Iterator[Path]:
             _, controllers, path = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
-            mounted = CONTROL_GROUPS / controllers
-            own = mounted / path.lstrip("/")
-            for folder in (own, *own.parents):
-                if folder.is_relative_to(mounted):
-                    yield folder
+            # Some systems list "cpuacct,cpu" and mount "cpu,cpuacct": all have a "cpu" of version 1.
+            for name in {controllers, "cpu"} if controllers else {""}:
+                mounted = CONTROL_GROUPS / name
+                own = mounted / path.lstrip("/")
+                yield from (each for each in (own, *own.parents) if each.is_relative_to(mounted))

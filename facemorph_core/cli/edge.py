@@ -119,8 +119,12 @@ class _Stderr(logging.Handler):
     """Looks for stderr at every line: a progress bar puts itself in its place, to stay below."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # a library's mistake in its log call ends no command of ours
+            line = f"{record.levelname.lower()}: {record.msg}"
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.write(f"{line}\n")
 
 
 class _Lowercase(logging.Formatter):

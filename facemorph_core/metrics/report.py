@@ -124,7 +124,7 @@ def write_report(done: Evaluation, folder: Path, *, force: bool) -> None:
         done.bundle.encode(originals, done.shard.landmarks(rows), fit=done.fit)
     )
     sheet = draw_sheet(np.concatenate([originals, made], axis=1), labels=labels)
-    with written_whole(folder / PICTURE, force=force) as temporary:
+    with written_whole(folder / PICTURE, force=force, private=True) as temporary:
         sheet.save(temporary)
 
 

@@ -132,7 +132,9 @@ class CentralRun:
         append_metrics(self.path, line)
 
     def save_grid(self, grid: Image.Image, epoch: int) -> None:
-        with written_whole(self.path / "samples" / f"epoch-{epoch:04d}.png", force=True) as file:
+        with written_whole(
+            self.path / "samples" / f"epoch-{epoch:04d}.png", force=True, private=True
+        ) as file:
             grid.save(file)
 
     def complete(self) -> None:

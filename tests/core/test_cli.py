@@ -88,6 +88,15 @@ def test_a_warning_goes_where_stderr_is_by_then() -> None:
     assert (done.stdout, done.stderr) == ("warning: busy\n", "")
 
 
+def test_a_library_that_logs_wrongly_ends_no_command() -> None:
+    script = (
+        "import logging; from facemorph_core.cli import edge; edge.show_warnings(); "
+        "logging.getLogger('x').warning('%d faces', 'no')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "warning: %d faces\n")
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     import facemorph_core
 

@@ -78,6 +78,11 @@ VERSION_1 = {"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}
             {f"cpu,cpuacct/{name}": text for name, text in VERSION_1.items()},
             3.0,
         ),
+        (
+            "4:cpuacct,cpu:/job\n",  # mounted under another order of these, and as "cpu"
+            {f"cpu/job/{name}": text for name, text in VERSION_1.items()},
+            3.0,
+        ),
         ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
         ("nonsense\n", {}, math.inf),
