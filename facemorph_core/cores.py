@@ -57,7 +57,7 @@ def _own_groups() -> Iterator[Path]:
             _, controllers, path = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
-            # Some systems list "cpuacct,cpu" and mount "cpu,cpuacct": all have a "cpu" of version 1.
+            # "cpuacct,cpu" may be mounted as "cpu,cpuacct": as "cpu" it always is, in version 1.
             for name in {controllers, "cpu"} if controllers else {""}:
                 mounted = CONTROL_GROUPS / name
                 own = mounted / path.lstrip("/")

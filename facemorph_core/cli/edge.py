@@ -121,7 +121,7 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # a library's mistake in its log call ends no command of ours
+        except (TypeError, ValueError, LookupError):  # a mistake in a log call ends no command
             line = f"{record.levelname.lower()}: {record.msg}"
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{line}\n")
