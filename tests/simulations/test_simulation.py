@@ -73,7 +73,7 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(
         "FACEMORPH_TEST_MARK": mark,
         "TMPDIR": str(short_folder),  # the guardian is killed too, and leaves things there
     }
-    words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=20"]]
+    words = [f"--set={item}" for item in [*TINY, f"data.path={shard.path}", "federation.rounds=8"]]
     command = [
         *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
         *("--runs", str(root), "--cpus", "2", *words),
@@ -99,7 +99,7 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(
     second.terminate()  # as the end of a session does
     second.wait()
     assert not vanished(mark, seconds=120)
-    assert read_state(folder).round < 20
+    assert read_state(folder).round < 8
 
     again = subprocess.run(
         command, cwd=APP, env=environment, capture_output=True, text=True, check=False
@@ -107,9 +107,9 @@ def test_a_simulation_that_is_killed_or_ended_resumes_and_leaves_no_process(
     assert again.returncode == 0, again.stderr
     assert Path(again.stdout.strip()) == folder
     assert not vanished(mark, seconds=120)
-    assert [entry["round"] for entry in read_metrics(folder)] == list(range(21))
+    assert [entry["round"] for entry in read_metrics(folder)] == list(range(9))
     assert read_state(folder).status == "completed"
-    assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 20
+    assert open_bundle(folder / "model.facemorph").manifest.training["rounds"] == 8
     assert (folder / "partition.png").exists()
     assert leading_out.asked == []
 
