@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(r"```(\w*)")
+_FUNCTION = re.compile(r"\w+\(\) ([({])")
 _HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 
 
@@ -47,7 +48,7 @@ def commands_of(page: Path) -> list[Command]:
 
 
 def _split(block: list[str]) -> list[str]:
-    """Commands: a line, with those that it goes on in after a backslash or as its text."""
+    """Commands: a line, and where it goes on after a backslash, as a function or as its text."""
     found, lines = [], iter(block)
     for line in lines:
         if not line.strip():
@@ -55,6 +56,9 @@ def _split(block: list[str]) -> list[str]:
         command = line
         while command.endswith("\\"):
             command += "\n" + next(lines)
+        if body := _FUNCTION.fullmatch(command):
+            while not command.endswith("\n)" if body[1] == "(" else "\n}"):
+                command += "\n" + next(lines)
         if text := _HEREDOC.search(command):
             while not command.endswith(f"\n{text[1]}"):
                 command += "\n" + next(lines)

@@ -2,22 +2,28 @@
 the morph. SuperLink, executor, SuperNodes and hub are processes of their own, with TLS and keys.
 
 Every command of the page is typed into the shell of whoever the page speaks to. Whatever has to
-happen is waited for; the limits guard against hanging and are never the expectation.
+happen is waited for; the limits guard against hanging and are never the expectation. What the page
+sets is set by the page alone: the shells know a path, a home, and a proxy that leads nowhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
+import os
 import shutil
 import socket
+import ssl
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from site import getuserbase
 
 import psutil
 import pytest
@@ -31,7 +37,7 @@ from facemorph_core.rundir import read_entries, read_metrics
 from facemorph_core.shards.sources import orl
 from server.runs import read_state
 from simulations.family import Family, family
-from simulations.run import APP, flower_environment
+from simulations.run import APP
 from tests.federation.page import Command, commands_of
 from tests.modes import lax_in
 
@@ -55,7 +61,30 @@ NOT_RUN = {
     'python3 -m venv .venv && source .venv/bin/activate && pip install ".[site]"': (
         "it would fetch gigabytes"
     ),
+    "sudo install -m 644 keys/nginx.conf /etc/nginx/conf.d/federation.conf && sudo nginx -t "
+    "&& sudo systemctl reload nginx": "an nginx of the test's own serves the file",
 }
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx is not installed: no proxy stands here")
+NGINX_SETTINGS = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  include FILE;
+}
+"""
+"""What a distribution has around the page's file, for a user who may not write into /var.
+
+One process, as a master would write its title over the mark of the family in its environment.
+"""
+PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 
 HANGS = 400.0  # seconds; nothing here takes a quarter of them on a slow machine
 OVERRIDES = (
@@ -84,9 +113,7 @@ class Terminal:
         self.bash = self.kin.start(
             ["bash", "--noprofile", "--norc"],
             cwd=self.folder,
-            env=flower_environment(self.home)
-            | {"FACEMORPH_CACHE": str(self.home / "cache"), "COLUMNS": "200"}
-            | self.environment,
+            env=bare_environment(self.home) | self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -133,6 +160,9 @@ class Federation:
     folder: Path
     kin: Family
     port: str
+    """Of SuperLink, for the coordinator."""
+    entrance: str
+    """The port of the proxy, for sites."""
     coordinator: Terminal
     sites: dict[str, Terminal] = field(default_factory=dict)
 
@@ -152,11 +182,12 @@ class Federation:
             "/srv/": f"{self.srv(name)}/",
             "clinic-a": name,
             "flower.example.org": "localhost",
-            "8000": self.port,
+            "8443": self.entrance,
             "9094": free_port(),
         }
         some_photos(self.srv(name) / "faces" / "photos", first_person)
         site = Terminal(self.kin, self.folder / name, values, WITH_A_DEAD_PROXY)
+        stale_checkout(site.folder)
         handed_over(site.folder / "keys", self.checkout / "keys" / "ca.crt", key)
         self.sites[name] = site
         for command in of_section(SITE):
@@ -194,6 +225,14 @@ class Federation:
         ledger = self.srv(site) / "faces" / "shard.state" / "privacy.jsonl"
         return FileLock(f"{ledger}.lock", mode=PRIVATE_FILE)
 
+    def status(self, port: str, path: str, method: str = "POST") -> int:
+        """What is answered to an empty request, of someone who has the authority's certificate."""
+        trusted = ssl.create_default_context(cafile=self.checkout / "keys" / "ca.crt")
+        asked = http.client.HTTPSConnection("localhost", int(port), timeout=HANGS, context=trusted)
+        with contextlib.closing(asked):
+            asked.request(method, path, headers=PROTOBUF)
+            return asked.getresponse().status
+
     def wait(self, done: Callable[[], object]) -> None:
         """Until ``done``, with all that was said if that does not come."""
         people = [self.coordinator, *self.sites.values()]
@@ -201,7 +240,11 @@ class Federation:
 
 
 # Only the loopback is used here: with no_proxy missing from the page nothing would work.
-WITH_A_DEAD_PROXY = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}
+WITH_A_DEAD_PROXY = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "intra.example.org",
+}
 
 
 @pytest.fixture(scope="module")
@@ -210,19 +253,27 @@ def federation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("federation")
     with family() as kin:
         port = free_port()
+        entrance = free_port() if NGINX else port
         values = {
             "/srv/": f"{folder / 'srv-coordinator'}/",
             "flower.example.org": "localhost",
             "8000": port,
+            "8443": entrance,
             "8765": free_port(),
         }
         checkout = copied_checkout(folder / "facemorph-federated")
         coordinator = Terminal(kin, checkout, values, WITH_A_DEAD_PROXY)
-        made = Federation(folder, kin, port, coordinator)
+        made = Federation(folder, kin, port, entrance, coordinator)
         for command in of_section(COORDINATOR):
             coordinator.type(command.with_values(values))
             if command.text.startswith("keep flower-superlink"):
                 made.wait(lambda: is_open(port))
+        if NGINX:
+            settings = coordinator.home / "nginx.conf"
+            file = checkout / "keys" / "nginx.conf"
+            settings.write_text(NGINX_SETTINGS.replace("FILE", str(file)))
+            coordinator.type(f"{NGINX} -p {coordinator.home} -c {settings} &")
+            made.wait(lambda: is_open(entrance))
         for person, name in ((1, "clinic-a"), (8, "clinic-b")):
             made.open_site(name, first_person=person)
         made.wait(lambda: made.sites_that_are("online") == 2)
@@ -273,6 +324,48 @@ def test_a_site_without_a_registered_key_is_not_let_in(federation):
     assert len(federation.flwr("supernode", "list", "site")["nodes"]) == 2
 
 
+def test_what_the_page_exports_is_what_flower_runs_with(federation):
+    exported = {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "no_proxy": "intra.example.org,127.0.0.1,localhost,::1",
+    }
+    people = [federation.coordinator, *federation.sites.values()]
+    programs = [each for person in people for each in person.processes("flower-super")]
+    assert {Path(each.cmdline()[1]).name for each in programs} == {
+        "flower-superlink",
+        "flower-superexec",
+        "flower-supernode",
+    }
+    for program in programs:
+        assert exported.items() <= program.environ().items()
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/openapi.json",
+        "/v1/control/list-runs",
+        "/v1/runtime/get-nodes",
+        "/v1/fleet/../control/list-runs",
+        "/v1/fleet/%2e%2e/control/list-runs",
+        "/v1/fleet/..%2fcontrol/list-runs",
+        "/v1/fleet/..//control/list-runs",
+    ],
+)
+def test_a_site_reaches_nothing_but_the_fleet(federation, path):
+    assert federation.status(federation.entrance, path) == 403
+
+
+@needs_nginx
+def test_the_proxy_tells_whether_superlink_is_well_and_superlink_would_answer_all(federation):
+    assert federation.status(federation.entrance, "/health", "GET") == 200
+    assert federation.status(federation.port, "/v1/control/list-runs") == 200
+
+
 def test_both_ends_print_the_digest_of_the_same_library(federation):
     for site in ("clinic-a", "clinic-b"):
         assert core_sha256() in federation.sites[site].said()
@@ -311,6 +404,8 @@ def test_the_model_is_published_and_morphed_with(federation, finished):
         reader.type(command.with_values(values))
     assert (reader.folder / "anna-ben.gif").stat().st_size > 0
     assert lax_in(reader.folder / "hub.tokens") == []
+    coordinator.type("kill $!; wait $!")
+    assert not is_open(values["8765"]), "the hub outlived its keeper"
 
 
 def test_what_the_page_puts_on_disks_is_the_owner_s_alone(federation, finished):
@@ -356,6 +451,24 @@ def test_no_secret_can_be_committed_or_travels_in_the_bundle(federation, finishe
 def of_section(section: str) -> list[Command]:
     """Its commands, but for those that cannot be run here."""
     return [c for c in commands_of(PAGE) if c.section == section and c.text not in NOT_RUN]
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """A person's who set nothing; and what tells Python where to find what is tested."""
+    kept = ("LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "PYTHONUSERBASE": getuserbase(),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "COLUMNS": "200",
+    }
+
+
+def stale_checkout(folder: Path) -> None:
+    """Another version's, in the folder that a site stands in: what is installed is what counts."""
+    (folder / "facemorph_core").mkdir()
+    (folder / "facemorph_core" / "__init__.py").write_text("raise SystemExit('not what runs')")
 
 
 def copied_checkout(out: Path) -> Path:
