@@ -68,6 +68,7 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         expected=signature(shared_weights(build_model(config.model))),
         simulated=simulated,
         first_round=run.state.round + 1,
+        trained=run.state.round > 0 and not run.untrained,
         folder=run.path,
         spending=Spending(run.path) if config.privacy else None,
     )
