@@ -32,15 +32,15 @@ from typing import Any
 from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
 from facemorph_core.config.changes import Change, in_words
-from facemorph_core.errors import ConfigError, FederationError, OutputError
+from facemorph_core.errors import FederationError, OutputError
 from facemorph_core.output import held_alone, reported_output
 from facemorph_core.rundir import append_metrics, keep_metrics, read_metrics, write_atomic
 from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round
 from server.checkpoints import Arrays, Checkpoints, OwnArrays
-from server.runstate import RunState, changes_of, read_state, reason, write_state
+from server.runstate import RunState, changes_of, read_state, write_state
 
-__all__ = ["MADE_AT_THE_END", "RunDirectory", "choose_run", "hold", "tell_ignored"]
+__all__ = ["MADE_AT_THE_END", "RunDirectory", "hold", "tell_ignored"]
 
 log = logging.getLogger("flwr")
 MADE_AT_THE_END = (RUN_BUNDLE, "report.html")
@@ -216,60 +216,6 @@ class RunDirectory:
         self.state = state
 
 
-# --- which run -------------------------------------------------------------------------------
-
-
-def choose_run(root: Path, config: RunConfig) -> Path:
-    """The folder for ``config`` under ``root``.
-
-    That of its own earlier run if ``resume`` allows, else its name, with a number where the name
-    is taken by another run. A run of as many rounds comes first, then one that was interrupted;
-    one that is complete is made longer only if ``resume`` is ``must``.
-
-    Runs that cannot be read are passed by, with a warning.
-
-    Raises:
-        FederationError: if ``resume`` is ``must`` and there is nothing to go on with.
-    """
-    *taken, free = _folders(root, config.name)
-    if config.resume == "never":
-        return free
-    ours = [(path, state) for path in taken if (state := _if_ours(path, config))]
-    rounds = config.federation.rounds
-    same = [run for run in ours if run[1].rounds == rounds]
-    interrupted = [run for run in ours if run[1].status != "completed" and run[1].round <= rounds]
-    shorter = [run for run in ours if run[1].round <= rounds] if config.resume == "must" else []
-    shorter.sort(key=lambda run: -run[1].round)
-    for path, _ in (*same, *interrupted, *shorter):
-        return path
-    if config.resume == "must":
-        for path, state in ours:
-            raise too_few_rounds(path, state, rounds)
-        raise nothing_to_go_on_with(root)
-    return free
-
-
-def _folders(root: Path, name: str) -> Iterator[Path]:
-    """The folders that runs of a name have taken, and last the first that is free."""
-    number, path = 1, root / name
-    while _visible_files(path):
-        yield path
-        number += 1
-        path = root / f"{name}-{number}"
-    yield path
-
-
-def _if_ours(path: Path, config: RunConfig) -> RunState | None:
-    """The state of a run that ``config`` may go on with."""
-    try:
-        state = read_state(path)
-        if state and all(change.allowed for change in changes_of(path, state, config)):
-            return state
-    except (FederationError, ConfigError) as error:
-        log.warning("%s is passed by: %s", path, reason(error))
-    return None
-
-
 def tell_ignored(path: Path, changed: tuple[Change, ...]) -> None:
     """Say which settings a complete run leaves as they were."""
     if changed:
@@ -311,10 +257,3 @@ def nothing_to_go_on_with(where: Path) -> FederationError:
         f"there is no run of this config under {where} to go on with",
         hint="start it with resume: auto",
     )
-
-
-def _visible_files(path: Path) -> bool:
-    with reported_output(path):
-        if not path.is_dir():
-            return path.exists()
-        return any(not entry.name.startswith(".") for entry in path.iterdir())

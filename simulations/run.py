@@ -31,7 +31,8 @@ from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import RunDirectory, choose_run, tell_ignored
+from server.choose import choose_run
+from server.runs import RunDirectory, tell_ignored
 from server.runstate import REASON_FILE, as_error, changes_of, read_state
 from simulations.bundling import APP, inside_app, require_travelling
 from simulations.family import family

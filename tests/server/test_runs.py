@@ -17,7 +17,8 @@ from facemorph_core.errors import ConfigError, FederationError, ModelError, Outp
 from facemorph_core.export.from_run import find_checkpoint
 from facemorph_core.rundir import read_metrics
 from server.checkpoints import Checkpoints
-from server.runs import RunDirectory, choose_run
+from server.choose import choose_run
+from server.runs import RunDirectory
 from server.runstate import read_state, write_state
 
 CONFIG = RunConfig(name="test", federation={"rounds": 5, "keep_checkpoints": 2})
