@@ -90,7 +90,7 @@ def read_entries(file: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if isinstance(entry, dict):
             entries.append(entry)
@@ -107,7 +107,7 @@ def _ends_a_line(stream: BinaryIO) -> bool:
 def keep_metrics(run: Path, *, up_to: int, key: str = "round") -> None:
     """Forget figures past ``up_to``: their work has no checkpoint and is done again."""
     if (run / METRICS).exists():
-        kept = [entry for entry in read_metrics(run) if _number(entry, key) <= up_to]
+        kept = [entry for entry in read_metrics(run) if number_of(entry, key) <= up_to]
         write_entries(run / METRICS, kept)
 
 
@@ -116,7 +116,7 @@ def write_entries(file: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     write_atomic(file, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
 
 
-def _number(entry: Mapping[str, Any], key: str) -> float:
+def number_of(entry: Mapping[str, Any], key: str = "round") -> float:
     """Where an entry stands; one that does not say it comes after all others."""
     value = entry.get(key)
-    return value if isinstance(value, int) else math.inf
+    return value if isinstance(value, int) and not isinstance(value, bool) else math.inf

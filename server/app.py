@@ -22,10 +22,11 @@ from facemorph_core.models import build_model
 from facemorph_core.privacy import read_told
 from facemorph_core.training.start import starting_model
 from server.arrivals import Arrivals
+from server.choose import choose_run
 from server.conclude import conclude
 from server.rounds import RoundKeeper
 from server.rule import merging_rule
-from server.runs import RunDirectory, choose_run
+from server.runs import RunDirectory
 from server.runstate import reason, tell_starter
 from server.scoring import PublicFaces
 from server.spending import Spending
@@ -68,6 +69,7 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         expected=signature(shared_weights(build_model(config.model))),
         simulated=simulated,
         first_round=run.state.round + 1,
+        trained=run.state.round > 0 and not run.untrained,
         folder=run.path,
         spending=Spending(run.path) if config.privacy else None,
     )

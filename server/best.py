@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Judged", "best_round", "far_below", "judged"]
+__all__ = ["MOST_DB", "Judged", "best_round", "far_below", "judged"]
 
+MOST_DB = 100.0
+"""No two photos of 8 bits come nearer to each other without being equal."""
 _FAR_DB = 3.0
 """A fall of the PSNR beyond what rounds differ by."""
 
@@ -20,12 +23,14 @@ class _Measure(NamedTuple):
     unit: str
     sign: int
     """1 where more is better, -1 where less is."""
+    largest: float
+    """Beyond what is possible, as whatever is below 0."""
 
 
 _MEASURES = (
-    _Measure("server", "psnr", "PSNR at the server", " dB", 1),
-    _Measure("sites", "psnr", "PSNR at the sites", " dB", 1),
-    _Measure("training", "loss", "training loss", "", -1),
+    _Measure("server", "psnr", "PSNR at the server", " dB", 1, MOST_DB),
+    _Measure("sites", "psnr", "PSNR at the sites", " dB", 1, MOST_DB),
+    _Measure("training", "loss", "training loss", "", -1, math.inf),
 )
 """The first that any of the rounds has judges them all."""
 
@@ -46,7 +51,11 @@ def best_round(entries: Sequence[Mapping[str, Any]]) -> Judged | None:
     """The best of the rounds from 1 on; None if no figure judges any of them.
 
     The highest PSNR at the server; where no round has one, at the sites; where none has that
-    either, the lowest training loss. Of equal rounds the first; what is not finite judges nothing.
+    either, the lowest training loss. Of equal rounds the first. What cannot be judges nothing: a
+    figure that is not finite, a PSNR outside 0 to 100 dB, a loss below 0.
+
+    The sites' figures are their word. A lie within what is possible can still make a round the
+    best; the server's own faces (``evaluation.faces``) judge without them.
     """
     for measure in _MEASURES:
         rounds = [found for entry in entries if (found := _by(measure, entry)) is not None]
@@ -71,6 +80,11 @@ def far_below(entry: Mapping[str, Any], best: Judged) -> Judged | None:
 def _by(measure: _Measure, entry: Mapping[str, Any]) -> Judged | None:
     number, figures = entry.get("round"), entry.get(measure.section)
     value = figures.get(measure.name) if isinstance(figures, Mapping) else None
-    if not isinstance(number, int) or number < 1 or not isinstance(value, int | float):
+    if not isinstance(number, int) or number < 1:
         return None
-    return Judged(number, measure, float(value)) if math.isfinite(value) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # Compared before it is a float: none holds 400 digits.
+    if not 0 <= value <= min(measure.largest, sys.float_info.max):
+        return None
+    return Judged(number, measure, float(value))

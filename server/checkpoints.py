@@ -18,6 +18,8 @@ __all__ = ["Arrays", "Checkpoints", "OwnArrays"]
 OwnArrays = dict[str, NDArray[np.float32]]
 Arrays = Mapping[str, NDArray[np.float32]]
 _KINDS = ("round", "optimiser")
+_MEMORY = "memory"
+"""A note in the weights that memory belongs to them; none in those of earlier versions."""
 
 
 class Checkpoints:
@@ -38,7 +40,8 @@ class Checkpoints:
         """Put a round on the disk, its weights last: they make it count."""
         if memory:
             write_atomic(self._file("optimiser", number), save(_plain(memory)))
-        write_atomic(self._file("round", number), save(_plain(weights)))
+        note = {_MEMORY: "beside"} if memory else None
+        write_atomic(self._file("round", number), save(_plain(weights), metadata=note))
 
     def load(self, number: int) -> tuple[OwnArrays, OwnArrays]:
         """Weights and memory of a round.
@@ -46,10 +49,11 @@ class Checkpoints:
         Raises:
             FederationError: they are not there or damaged, with the way back.
         """
-        memory = self._file("optimiser", number)
         try:
             weights = load_file(self._file("round", number))
-            return weights, load_file(memory) if memory.exists() else {}
+            if not self._has_memory(number):
+                return weights, {}
+            return weights, load_file(self._file("optimiser", number))
         except (OSError, safetensors.SafetensorError) as error:
             raise self.unusable(number, f"cannot be read: {error}") from None
 
@@ -69,10 +73,8 @@ class Checkpoints:
     def whole(self, number: int) -> bool:
         """Whether a round's files can be read and none is cut short; looks at their heads only."""
         try:
-            for kind in _KINDS:
-                if kind == "round" or self._file(kind, number).exists():
-                    with safetensors.safe_open(self._file(kind, number), framework="np"):
-                        pass
+            if self._has_memory(number):
+                _head(self._file("optimiser", number))
         except (OSError, safetensors.SafetensorError):
             return False
         return True
@@ -83,11 +85,22 @@ class Checkpoints:
             if number not in kept:
                 path.unlink(missing_ok=True)
 
+    def _has_memory(self, number: int) -> bool:
+        """Whether it lies beside the weights, or they say that it did."""
+        note = _head(self._file("round", number))
+        return _MEMORY in note or self._file("optimiser", number).exists()
+
     def _file(self, kind: str, number: int) -> Path:
         return self.folder / f"{kind}-{number:04d}.safetensors"
 
     def _all(self) -> list[tuple[int, Path]]:
         return [item for kind in _KINDS for item in numbered(self.folder, kind).items()]
+
+
+def _head(file: Path) -> Mapping[str, str]:
+    """The notes of a file that is not cut short."""
+    with safetensors.safe_open(file, framework="np") as opened:
+        return opened.metadata() or {}
 
 
 def _plain(arrays: Arrays) -> OwnArrays:

@@ -8,7 +8,9 @@ from dataclasses import asdict
 
 from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.config.schema import DirichletPartition
+from facemorph_core.errors import FederationError
 from facemorph_core.export.from_run import bundle_run
+from facemorph_core.output import reported_output
 from facemorph_core.report import write_run_report
 from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
@@ -23,10 +25,19 @@ def conclude(run: RunDirectory, *, simulated: bool) -> None:
     """Export the last round as a bundle, write the page, mark the run as complete.
 
     A run that is complete already is left as it is.
+
+    Raises:
+        FederationError: no round brought anything, so that there is no result.
     """
     bundle = run.path / RUN_BUNDLE
     if run.state.status == "completed" and bundle.exists():
         return
+    if run.untrained:
+        raise FederationError(
+            f"none of the {run.state.round} rounds of {run.path} brought anything: there is no "
+            "model to make of it",
+            hint="mend or start the sites, raise federation.rounds, and start it again",
+        )
     bundle_run(run.path, round=run.state.round, out=bundle)
     if simulated:
         describe_partition(run)
@@ -44,7 +55,8 @@ def conclude(run: RunDirectory, *, simulated: bool) -> None:
 def describe_partition(run: RunDirectory) -> None:
     """Who owned which faces. Only a simulation can know."""
     config = run.config
-    sites = max(entry.get("present", 0) for entry in run.metrics())
+    present = [entry.get("present") for entry in run.metrics()]
+    sites = max([n for n in present if isinstance(n, int)], default=config.federation.sites)
     base = shard_for(config.data, seed=config.seed)
     views = [
         site_view(base, config.data, site=site, sites=sites, seed=config.seed)
@@ -54,4 +66,6 @@ def describe_partition(run: RunDirectory) -> None:
     write_atomic(run.path / "partition.json", json.dumps(table, indent=2).encode())
     partition = config.data.partition
     attribute = partition.attribute if isinstance(partition, DirichletPartition) else None
-    draw_summary(views, attribute=attribute).save(run.path / "partition.png")
+    picture = run.path / "partition.png"
+    with reported_output(picture):
+        draw_summary(views, attribute=attribute).save(picture)

@@ -10,7 +10,9 @@ checkpoints/optimiser-NNNN.safetensors  what the server needs beside them to go 
 samples/round-NNNN.png            reconstructions and faces drawn from random codes
 partition.json, partition.png     who owned which faces (simulations)
 report.html, model.facemorph      what the run leaves
-rolled-back-N/, metrics.rolled-back.jsonl  what it went back behind (`python -m server rollback`)
+model-round-NNNN.facemorph, report-round-NNNN.html  what it left before it was made longer
+rolled-back-N/, metrics.rolled-back.jsonl  what it went back behind (`python -m server rollback`,
+                                  and files of rounds that its state does not count)
 
 The newest rounds keep their checkpoints, and the best one does.
 """
@@ -27,32 +29,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
 from facemorph_core.config.changes import Change, in_words
 from facemorph_core.errors import FederationError, OutputError
 from facemorph_core.output import held_alone, reported_output
 from facemorph_core.rundir import append_metrics, keep_metrics, read_metrics, write_atomic
+from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round
 from server.checkpoints import Arrays, Checkpoints, OwnArrays
-from server.runstate import (
-    RunState,
-    changes_of,
-    read_state,
-    write_state,
-)
+from server.runstate import RunState, changes_of, read_state, write_state
 
-__all__ = ["RunDirectory", "RunState", "choose_run", "hold", "read_state", "tell_ignored"]
+__all__ = ["MADE_AT_THE_END", "RunDirectory", "hold", "tell_ignored"]
 
 log = logging.getLogger("flwr")
+MADE_AT_THE_END = (RUN_BUNDLE, "report.html")
 
 
-def hold(path: Path) -> contextlib.AbstractContextManager[None]:
+def hold(path: Path, *, hint: str) -> contextlib.AbstractContextManager[None]:
     """The run directory ``path``, made if needed, for this process alone.
 
     Raises:
-        OutputError: another process holds it, or it cannot be written.
+        OutputError: another process holds it (``hint`` says what to do), or it cannot be written.
     """
-    return held_alone(path, other="run", hint="wait for it, or give this run another name")
+    return held_alone(path, other="run", hint=hint)
 
 
 class RunDirectory:
@@ -74,7 +74,7 @@ class RunDirectory:
             FederationError: if the folder holds a run of another config, or one that cannot go on.
             OutputError: if another process holds the run, or the folder cannot be written.
         """
-        with hold(path):
+        with hold(path, hint="wait for it, or give this run another name"):
             run = cls._opened(path, config)
             try:
                 run._begin()
@@ -90,6 +90,11 @@ class RunDirectory:
         if state is None:
             refuse_orphans(path)
             return cls._new(path, config)
+        if config.resume == "never" and state.round > 0:
+            raise FederationError(
+                f"{path} holds a run that stands at round {state.round}, and resume is never",
+                hint="name a folder that is not there yet, or start it with resume: auto",
+            )
         changed = changes_of(path, state, config)
         other = [change for change in changed if not change.allowed]
         if other and state.round == 0:  # nothing was trained that the new config could contradict
@@ -107,6 +112,7 @@ class RunDirectory:
             tell_ignored(path, changed)
             own = load_run_config(path / "config.yaml") if changed else config
             return cls(path, own, state)
+        require_readable(path, state)
         for change in changed:
             log.warning(
                 "%s goes on with %s %s -> %s", path, change.setting, change.there, change.here
@@ -129,19 +135,41 @@ class RunDirectory:
         return cls(path, config, state)
 
     def _begin(self) -> None:
-        """Make the folder say what is run from here, and see that it can be gone on from."""
+        """Make the folder say what is run from here."""
         if self.state.status == "completed":
             return
         with reported_output(self.path):
             for folder in ("checkpoints", "samples"):
                 (self.path / folder).mkdir(exist_ok=True)
-        if self.state.round > 0:
-            self.checkpoints.load(self.state.round)
+            self._clear_the_way()
         write_atomic(self.path / "config.yaml", dump_run_config(self.config).encode())
         # the figures before round 1 are taken again
         keep_metrics(self.path, up_to=self.state.round or -1)
         self._entries = self.metrics()
         self._save_state(self.state)
+
+    def _clear_the_way(self) -> None:
+        """Let nothing speak for the run that is not of the round where it stands.
+
+        A kill between a checkpoint and the state leaves a round that does not count. What a
+        complete run has left is of its last round then; its name says so from here on.
+        """
+        aside = free_folder(self.path)
+        for path in later_files(self.path, after=self.state.round):
+            log.warning("%s is of a round that does not count and moves to %s", path, aside)
+            move(path, aside / path.relative_to(self.path))
+        there = read_state(self.path)
+        if there is None or there.status != "completed":
+            return
+        for path in (self.path / name for name in MADE_AT_THE_END):
+            if path.exists():
+                move(path, path.with_stem(f"{path.stem}-round-{there.round:04d}"))
+
+    @property
+    def untrained(self) -> bool:
+        """Whether none of the rounds so far brought anything; False where no figures are left."""
+        rounds = [entry for entry in self._entries if entry["round"] > 0]
+        return bool(rounds) and not any(entry.get("merged", True) for entry in rounds)
 
     @property
     def best(self) -> Judged | None:
@@ -188,50 +216,6 @@ class RunDirectory:
         self.state = state
 
 
-# --- which run -------------------------------------------------------------------------------
-
-
-def choose_run(root: Path, config: RunConfig) -> Path:
-    """The folder for ``config`` under ``root``.
-
-    That of its own earlier run if ``resume`` allows, else its name, with a number where the name
-    is taken by another run. A run of as many rounds comes first, then one that was interrupted;
-    one that is complete is made longer only if ``resume`` is ``must``.
-
-    Raises:
-        FederationError: if ``resume`` is ``must`` and there is nothing to go on with.
-    """
-    ours, free = _runs(root, config)
-    rounds = config.federation.rounds
-    if config.resume == "never":
-        return free
-    same = [run for run in ours if run[1].rounds == rounds]
-    interrupted = [run for run in ours if run[1].status != "completed" and run[1].round <= rounds]
-    shorter = [run for run in ours if run[1].round <= rounds] if config.resume == "must" else []
-    shorter.sort(key=lambda run: -run[1].round)
-    for path, _ in (*same, *interrupted, *shorter):
-        return path
-    if config.resume == "must":
-        for path, state in ours:
-            raise too_few_rounds(path, state, rounds)
-        raise nothing_to_go_on_with(root)
-    return free
-
-
-def _runs(root: Path, config: RunConfig) -> tuple[list[tuple[Path, RunState]], Path]:
-    """The runs of ``config`` under ``root``, and the first folder that is free."""
-    ours: list[tuple[Path, RunState]] = []
-    number = 1
-    while True:
-        path = root / (config.name if number == 1 else f"{config.name}-{number}")
-        state = read_state(path)
-        if state is None and not _visible_files(path):
-            return ours, path
-        if state and all(change.allowed for change in changes_of(path, state, config)):
-            ours.append((path, state))
-        number += 1
-
-
 def tell_ignored(path: Path, changed: tuple[Change, ...]) -> None:
     """Say which settings a complete run leaves as they were."""
     if changed:
@@ -245,6 +229,18 @@ def refuse_orphans(path: Path) -> None:
             f"{path} holds checkpoints and no state.json",
             hint="bring it back, or give this run another folder",
         )
+
+
+def require_readable(path: Path, state: RunState) -> None:
+    """See that a run can be gone on from; a complete one that cannot stays complete."""
+    if state.round == 0:
+        return
+    try:
+        Checkpoints(path).load(state.round)
+    except FederationError as error:
+        if state.status != "completed":
+            write_state(path, state.failed(error))
+        raise
 
 
 def too_few_rounds(path: Path, state: RunState, rounds: int) -> FederationError:
@@ -261,10 +257,3 @@ def nothing_to_go_on_with(where: Path) -> FederationError:
         f"there is no run of this config under {where} to go on with",
         hint="start it with resume: auto",
     )
-
-
-def _visible_files(path: Path) -> bool:
-    with reported_output(path):
-        if not path.is_dir():
-            return path.exists()
-        return any(not entry.name.startswith(".") for entry in path.iterdir())

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from facemorph_core.config import RunConfig, digest, load_run_config
 from facemorph_core.config.changes import Change, changes
+from facemorph_core.config.strict_yaml import read_yaml
 from facemorph_core.errors import ConfigError, FaceMorphError, FederationError, OutputError
 from facemorph_core.output import FULL, output_error
 from facemorph_core.rundir import write_atomic
@@ -110,12 +111,26 @@ def changes_of(path: Path, state: RunState, config: RunConfig) -> tuple[Change, 
     """Where ``config`` differs from the run's own, which stands in its config.yaml.
 
     Raises:
-        ConfigError: that file is damaged, and ``config`` is not the one that it held.
+        ConfigError: that file is damaged or of another version, and ``config`` is not the one that
+            it held.
     """
     if state.config_digest == digest(config):
         return ()
     try:
         return changes(load_run_config(path / "config.yaml"), config)
     except ConfigError as error:
-        error.hint = "bring it back, or start with exactly the settings that the run has had"
+        if _is_mapping(path / "config.yaml"):
+            error.hint = (
+                "this version refuses what the run was started with: end it with the version that "
+                "began it, or start a new run in another folder"
+            )
+        else:
+            error.hint = "bring it back, or start with exactly the settings that the run has had"
         raise
+
+
+def _is_mapping(file: Path) -> bool:
+    try:
+        return isinstance(read_yaml(file.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False

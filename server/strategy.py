@@ -36,6 +36,7 @@ from facemorph_core.federated.codec import Arrays
 from facemorph_core.federated.update import Signature
 from facemorph_core.privacy.told import Of
 from server.average import WeightAverage
+from server.best import MOST_DB
 from server.bounds import Bounds
 from server.fold import check_memory, fold_for
 from server.names import SERVER, SiteNames
@@ -61,6 +62,8 @@ class GuardedStrategy(Strategy):
     the quorum is capped by them."""
     first_round: int = 1
     """Number of the next round; above 1 for a run that goes on."""
+    trained: bool = False
+    """Whether a round of an earlier process was merged."""
     folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     """Where the updates of a round may wait: as much room as they take together."""
     spending: Spending | None = None
@@ -151,9 +154,14 @@ class GuardedStrategy(Strategy):
 
     def _take_scores(self, node: int, reply: Message) -> None:
         scores = checked_scores(reply)
-        if scores is not None:
-            self.bounds.check_images(scores.examples)
-            self._scores[node] = scores
+        if scores is None:
+            return
+        self.bounds.check_images(scores.examples)
+        psnr = scores.means().get("psnr", 0.0)
+        # Noise for privacy may carry an honest site's figure out of what can be.
+        if self.spending is None and not 0 <= psnr <= MOST_DB:
+            raise FederationError(f"a PSNR of {psnr:.4g} dB cannot be")
+        self._scores[node] = scores
 
     @contextmanager
     def _blamed_on(self, node: int) -> Iterator[None]:
@@ -190,7 +198,7 @@ class GuardedStrategy(Strategy):
         if merged is None:
             self._count_failure(len(taken.nodes))
             return None, None
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self.trained = 0, True
         taken.merged()
         if self._average is not None:
             self._average.update(merged)
@@ -221,9 +229,13 @@ class GuardedStrategy(Strategy):
         return weights, [node for node in good if node not in left_out]
 
     def _count_failure(self, usable: int) -> None:
+        """End a run that does not get on; whoever starts it again gives it new tries.
+
+        A run whose every round failed has no result: its last round does not count until it has.
+        """
         self._failed_in_a_row += 1
-        # A run whose every round failed has no result, however short it is.
-        if self._failed_in_a_row < min(self.config.max_failed_rounds, self.config.rounds):
+        without_result = not self.trained and self.current.round >= self.config.rounds
+        if self._failed_in_a_row < self.config.max_failed_rounds and not without_result:
             return
         reasons = "; ".join(f"{item.site}: {item.reason}" for item in self.current.set_aside)
         raise FederationError(

@@ -28,9 +28,9 @@ from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from facemorph_core.shards.sources import SourcePhoto, orl
 from server.catalogue import publish
+from simulations.bundling import APP
 from simulations.family import family
 from simulations.live import run_live
-from simulations.run import APP
 
 CONFIG = APP / "configs" / "demo.yaml"
 

@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,18 +25,19 @@ from typing import Any
 from facemorph_core.bundle.locate import is_file
 from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
-from facemorph_core.errors import ConfigError, FaceMorphError, FederationError
+from facemorph_core.errors import FaceMorphError, FederationError
 from facemorph_core.loopback import past_the_proxy
 from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
-from server.runs import RunDirectory, choose_run, read_state, tell_ignored
-from server.runstate import REASON_FILE, as_error, changes_of
+from server.choose import choose_run
+from server.runs import RunDirectory, tell_ignored
+from server.runstate import REASON_FILE, as_error, changes_of, read_state
+from simulations.bundling import APP, inside_app, require_travelling
 from simulations.family import family
 from simulations.machine import federation_settings, without_another_ray
 
-APP = Path(__file__).resolve().parent.parent
 _START_SECONDS = 600.0
 _ASK_FLOWER_SECONDS = 20.0
 _SELDOM = 60.0
@@ -195,8 +195,9 @@ def _submit(
 ) -> str:
     """Hand the app to the SuperLink; the run's id."""
     settings = {
-        "config": _inside_app(config_file),
-        "overrides": " ".join(_quoted(item) for item in overrides),
+        "config": inside_app(config_file),
+        # The folder is chosen: a second try goes on in it, also where resume is never.
+        "overrides": " ".join(_quoted(item) for item in [*overrides, "resume=auto"]),
         "run-dir": str(path),
     }
     run_config = home / "run-config.toml"
@@ -352,51 +353,6 @@ def with_absolute_paths(config: RunConfig, overrides: Sequence[str]) -> list[str
         paths["start"] = config.start
     named = [f"{key}={_text(str(expanded(path)))}" for key, path in paths.items() if path]
     return [*overrides, *named]
-
-
-def require_travelling(config_file: Path) -> None:
-    """Refuse now a config that Flower would leave out of the bundle, and the app not find.
-
-    Raises:
-        ConfigError: with the rule's outcome.
-    """
-    name = _inside_app(config_file)
-    if name not in bundled(config_file):
-        raise ConfigError(
-            str(config_file),
-            [
-                "Flower leaves this file out of the bundle that the server and the sites run: its "
-                "name, its folder or .gitignore keeps it there"
-            ],
-            hint=f"copy it to {APP / 'configs'} as a .yaml file",
-        )
-
-
-def bundled(*files: Path) -> set[str]:
-    """What Flower puts into the bundle of the app's own files and these, by their paths in it."""
-    from flwr.cli.build import get_filtered_fab_paths
-    from flwr.cli.utils import filter_paths_for_publish
-
-    wanted = ("pyproject.toml", ".gitignore", "client/**/*", "server/**/*", "configs/**/*")
-    own = [path for pattern in wanted for path in APP.glob(pattern)]
-    there = {p.relative_to(APP).as_posix(): p for p in [*own, *files] if p.is_file()}
-    settings = tomllib.loads((APP / "pyproject.toml").read_text("utf-8"))
-    try:
-        return set(get_filtered_fab_paths(filter_paths_for_publish(there), settings))
-    except ValueError as error:
-        raise FederationError(f"Flower cannot bundle the app: {error}") from None
-
-
-def _inside_app(config_file: Path) -> str:
-    """Config files travel inside the app, by their path in it."""
-    try:
-        return config_file.relative_to(APP).as_posix()
-    except ValueError:
-        raise ConfigError(
-            str(config_file),
-            [f"a config of a simulation lies in {APP / 'configs'}, so that it travels"],
-            hint="copy it there, or use --set with one that is there",
-        ) from None
 
 
 def _error_in(printed: str) -> str:

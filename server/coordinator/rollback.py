@@ -9,30 +9,27 @@ The sites trained those rounds all the same, and what they spent on them is spen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.errors import FederationError
-from facemorph_core.output import reported_output, sync_folder
+from facemorph_core.output import reported_output
 from facemorph_core.rundir import (
     METRICS,
     ROLLED_BACK,
     append_entry,
-    numbered,
+    number_of,
     read_metrics,
     read_rolled_back,
     write_entries,
 )
+from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round, judged
 from server.checkpoints import Checkpoints
-from server.runs import RunState, hold, read_state
-from server.runstate import write_state
+from server.runs import MADE_AT_THE_END, hold
+from server.runstate import RunState, read_state, write_state
 
 __all__ = ["Kept", "kept_rounds", "rollback"]
-
-_MADE_AT_THE_END = (RUN_BUNDLE, "report.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,8 @@ def kept_rounds(run: Path) -> list[Kept]:
     """
     state, checkpoints = _state(run), Checkpoints(run)
     there = [number for number in checkpoints.rounds() if number <= state.round]
-    entries = {e["round"]: e for e in read_metrics(run) if e.get("round") in there}
-    best = best_round(list(entries.values()))
+    entries = {number_of(entry): entry for entry in read_metrics(run)}
+    best = best_round([entries[number] for number in there if number in entries])
     return [
         Kept(
             number,
@@ -85,20 +82,22 @@ def rollback(run: Path, *, to: int) -> Path:
         OutputError: a process holds the run, or the disk cannot be written.
     """
     _state(run)  # before a folder is made of what is none
-    with hold(run), reported_output(run):
+    with hold(run, hint="end the run first"), reported_output(run):
         state = _state(run)
         _require_whole(run, to)
-        later = [entry for entry in read_metrics(run) if _number(entry) > to]
-        aside = _free_folder(run)
+        later = [entry for entry in read_metrics(run) if number_of(entry) > to]
+        aside = free_folder(run)
         known = [json.dumps(entry) for entry in read_rolled_back(run)]
         for entry in later:
             if json.dumps(entry) not in known:  # there already, if a kill came between
                 append_entry(run / ROLLED_BACK, entry)
-        for path in _later_files(run, to):
-            _move(path, aside / path.relative_to(run))
+        made_at_the_end = [run / name for name in MADE_AT_THE_END if (run / name).exists()]
+        for path in [*later_files(run, after=to), *made_at_the_end]:
+            move(path, aside / path.relative_to(run))
         # The state counts from here on; were it first, the next start would forget the lines.
-        entries = [entry for entry in read_metrics(run) if _number(entry) <= to]
-        best = best_round([each for each in entries if _number(each) in Checkpoints(run).rounds()])
+        entries = [entry for entry in read_metrics(run) if number_of(entry) <= to]
+        there = set(Checkpoints(run).rounds())
+        best = best_round([entry for entry in entries if number_of(entry) in there])
         write_state(
             run,
             replace(
@@ -125,32 +124,3 @@ def _require_whole(run: Path, number: int) -> None:
             f"round {number} of {run} has no checkpoint that can be read",
             hint=f"there are: {', '.join(map(str, there))}" if there else "there is no other",
         )
-
-
-def _later_files(run: Path, to: int) -> Iterator[Path]:
-    yield from Checkpoints(run).files(after=to)
-    for number, path in numbered(run / "samples", "round").items():
-        if number > to:
-            yield path
-    for name in _MADE_AT_THE_END:
-        if (run / name).exists():
-            yield run / name
-
-
-def _move(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(target)
-    sync_folder(target.parent)
-    sync_folder(path.parent)
-
-
-def _free_folder(run: Path) -> Path:
-    number = 1
-    while (folder := run / f"rolled-back-{number}").exists():
-        number += 1
-    return folder
-
-
-def _number(entry: dict[str, object]) -> int:
-    number = entry.get("round")
-    return number if isinstance(number, int) else 0

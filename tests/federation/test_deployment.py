@@ -35,7 +35,7 @@ from facemorph_core.hashing import core_sha256
 from facemorph_core.private import PRIVATE_FILE
 from facemorph_core.rundir import read_entries, read_metrics
 from facemorph_core.shards.sources import orl
-from server.runs import read_state
+from server.runstate import read_state
 from simulations.family import Family, family
 from simulations.run import APP
 from tests.federation.page import Command, commands_of

@@ -25,7 +25,7 @@ from facemorph_core.shards.shard import Shard
 from facemorph_core.training.start import starting_model
 from server.app import app as server_app
 from server.coordinator.rollback import rollback
-from server.runs import read_state
+from server.runstate import read_state
 from tests.federation.local_grid import (
     FEW,
     OPEN,
@@ -362,6 +362,7 @@ SCORES = {
     "1.7e308": (saying(psnr=1.7e308), "too large"),
     "-1.7e308": (saying(psnr=-1.7e308), "too large"),
     "10^400": (saying(psnr=10**400), "too large"),
+    "1e12 dB": (saying(psnr=4e12), "cannot be"),
     "2^62 faces": (saying(num_examples=2**62), "no number of images"),
     "2^32 faces": (saying(num_examples=2**32), "more than federation.max_images"),
     "many": (saying(psnr=[1.0] * 10**6), "not a finite number"),
@@ -398,6 +399,18 @@ def test_a_round_without_a_quorum_keeps_the_weights_and_three_of_them_end_the_ru
     silence = ATTACKS["silence"][0]
     with pytest.raises(FederationError, match="1 usable replies of 2 needed, 3 rounds in a row"):
         federation(tamper={1: silence, 2: silence}, federation={"rounds": 5, "deadline": 2.0})
+
+
+def test_a_run_whose_every_round_failed_has_no_result_however_often_it_is_started(federation):
+    nan = ATTACKS["nan"][0]
+    for _ in range(2):
+        with pytest.raises(FederationError, match="round 3: 1 usable replies of 2 needed"):
+            federation(tamper={1: nan, 2: nan}, federation={"rounds": 3})
+    with pytest.raises(FederationError, match=r"none of the 2 rounds of .* brought anything"):
+        federation(federation={"rounds": 2})
+    run, _ = federation(federation={"rounds": 3})
+    assert read_state(run).status == "completed"
+    assert [entry["merged"] for entry in read_metrics(run)[1:]] == [False, False, True]
 
 
 def test_after_the_sites_are_mended_a_failed_run_goes_on(federation):
@@ -490,7 +503,7 @@ def test_a_run_goes_on_with_the_lower_quorum_that_its_hint_names(federation):
     lost = {"tamper": {1: silence, 2: silence}}
     with pytest.raises(FederationError) as caught:
         federation(**lost, federation={"rounds": 4, "deadline": 2.0, "max_failed_rounds": 1})
-    assert "lower federation.quorum, then start again" in caught.value.hint
+    assert "lower federation.quorum, and start again" in caught.value.hint
     run, _ = federation(**lost, federation={"rounds": 2, "deadline": 2.0, "quorum": 1})
     assert read_state(run).status == "completed"
     assert read_metrics(run)[-1]["used"] == ["clinic-3"]

@@ -21,7 +21,7 @@ from facemorph_core.errors import FederationError
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.shard import IndexRow, write_shard
 from server.app import app as server_app
-from server.runs import read_state
+from server.runstate import read_state
 from tests.federation.local_grid import LocalGrid, site_settings, soft_faces, write_config
 
 DP = {"noise_multiplier": 1.0, "max_epsilon": 1000.0}

@@ -25,7 +25,7 @@ import yaml
 
 from facemorph_core.config import load_run_config
 from facemorph_core.errors import FederationError
-from server.runs import read_state
+from server.runstate import read_state
 from simulations import machine, run
 from simulations.machine import federation_settings, without_another_ray
 from simulations.run import APP, with_absolute_paths

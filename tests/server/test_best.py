@@ -29,6 +29,9 @@ def entries(section, values, *, first=1):
         (entries("server", [math.nan, math.inf, -math.inf, 3]), 4),
         (entries("training", [math.nan, -math.inf, 3]), 3),
         (entries("server", [math.nan]) + entries("sites", [3], first=2), 2),
+        (entries("sites", [1e12, 100.1, -1, 10**400, True, 3]), 6),
+        (entries("training", [-1e9, -(10**400), 10**400, True, 3]), 5),
+        (entries("sites", [1e12, 10**400]) + entries("training", [3], first=3), 3),
     ],
 )
 def test_the_best_round_is_that_of_the_first_measure_there_is(rounds, best):

@@ -17,7 +17,8 @@ from facemorph_core.errors import FaceMorphError, FederationError, OutputError
 from facemorph_core.rundir import read_metrics, read_rolled_back
 from server.__main__ import app
 from server.coordinator.rollback import kept_rounds, rollback
-from server.runs import RunDirectory, read_state
+from server.runs import RunDirectory
+from server.runstate import read_state
 
 CONFIG = RunConfig(name="test", federation={"rounds": 5, "keep_checkpoints": 0})
 PSNR = (20.0, 25.0, 24.0, 15.0, 14.0)
@@ -106,7 +107,7 @@ def test_a_rollback_that_was_killed_is_ended_by_a_second_one(run, monkeypatch, s
 
         monkeypatch.setattr(f"server.coordinator.rollback.{name}", step)
 
-    for name in ("append_entry", "_move", "write_state", "write_entries"):
+    for name in ("append_entry", "move", "write_state", "write_entries"):
         until_killed(name)
     with pytest.raises(Killed):
         rollback(run, to=2)
@@ -130,8 +131,10 @@ def test_a_round_without_a_checkpoint_is_refused_with_those_there_are(run):
 
 def test_a_run_that_a_process_holds_is_refused(run):
     rollback(run, to=4)
-    with RunDirectory.held(run, CONFIG), pytest.raises(OutputError, match="in use by another run"):
+    refused = pytest.raises(OutputError, match="in use by another run")
+    with RunDirectory.held(run, CONFIG), refused as caught:
         rollback(run, to=2)
+    assert caught.value.hint == "end the run first"
     assert read_state(run).round == 4
 
 
@@ -145,6 +148,16 @@ def test_the_rounds_are_listed_with_their_scores_and_the_best(run):
         "round 5: PSNR at the server 14 dB, the run stands here",
     ]
     assert [kept.round for kept in kept_rounds(run)] == [1, 2, 3, 4, 5]
+
+
+def test_odd_lines_of_figures_judge_nothing_and_are_in_nobody_s_way(run):
+    odd = ({"round": 4, "server": {"psnr": 10**400}}, {"round": [4]}, {"round": True})
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in odd)
+    assert "round 4: no score" in asked(str(run)).output.splitlines()
+    assert asked(str(run), "--to", "3").exit_code == 0
+    assert [entry["round"] for entry in read_metrics(run)] == [1, 2, 3]
+    assert [4] in [entry["round"] for entry in read_rolled_back(run)]
 
 
 def test_a_lost_checkpoint_is_got_over_with_the_command_that_the_hint_names(run):

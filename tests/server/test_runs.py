@@ -9,13 +9,17 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from facemorph_core.bundle.locate import find_model
 from facemorph_core.config import RunConfig, dump_run_config, load_run_config
-from facemorph_core.errors import ConfigError, FederationError, OutputError
+from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
+from facemorph_core.export.from_run import find_checkpoint
 from facemorph_core.rundir import read_metrics
 from server.checkpoints import Checkpoints
-from server.runs import RunDirectory, choose_run, read_state
-from server.runstate import write_state
+from server.choose import choose_run
+from server.runs import RunDirectory
+from server.runstate import read_state, write_state
 
 CONFIG = RunConfig(name="test", federation={"rounds": 5, "keep_checkpoints": 2})
 WEIGHTS = {"encoder.a": np.arange(3, dtype=np.float32)}
@@ -26,12 +30,12 @@ def changed(**federation):
     return CONFIG.model_copy(update={"federation": type(CONFIG.federation)(**values)})
 
 
-def advance(path, config=CONFIG, *, rounds=1, **figures):
+def advance(path, config=CONFIG, *, rounds=1, memory=None, **figures):
     with RunDirectory.held(path, config) as run:
         for _ in range(rounds):
             number = run.state.round + 1
             run.record({"round": number, **figures})
-            run.checkpoint(number, {"encoder.a": WEIGHTS["encoder.a"] + number}, {})
+            run.checkpoint(number, {"encoder.a": WEIGHTS["encoder.a"] + number}, memory or {})
 
 
 def test_a_run_goes_on_where_its_last_checkpoint_is(tmp_path):
@@ -92,6 +96,13 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path):
         advance(tmp_path / "run", server={"psnr": psnr})
     assert Checkpoints(tmp_path / "run").rounds() == [2, 4, 5]
     assert read_state(tmp_path / "run").best_round == 2
+
+
+def test_figures_that_cannot_be_cost_the_best_round_nothing(tmp_path):
+    for psnr, loss in ((1e12, -1e9), (20.0, 1.0), (25.0, 1.0), (24.0, 1.0), (10**400, 1.0)):
+        advance(tmp_path / "run", sites={"psnr": psnr}, training={"loss": loss})
+    assert Checkpoints(tmp_path / "run").rounds() == [3, 4, 5]
+    assert read_state(tmp_path / "run").best_round == 3
 
 
 def test_one_process_at_a_time_holds_a_run(tmp_path):
@@ -160,6 +171,41 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     with RunDirectory.held(tmp_path / "run", CONFIG) as run:
         assert run.state.round == 1
         np.testing.assert_array_equal(run.latest()[0]["encoder.a"], [1, 2, 3])
+
+
+def never(config=CONFIG):
+    return config.model_copy(update={"resume": "never"})
+
+
+def test_a_named_folder_with_rounds_in_it_is_not_gone_on_with_where_resume_is_never(tmp_path):
+    path = tmp_path / "run"
+    with RunDirectory.held(path, never()):
+        pass  # as `simulate` looks before Flower starts
+    advance(path, never())
+    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(FederationError, match="stands at round 1, and resume is never"):
+        advance(path, never())
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == files
+    advance(path)
+
+
+def test_an_unreadable_run_of_that_name_stands_in_nobody_s_way(tmp_path, caplog):
+    for name in ("test", "test-2", "test-3"):
+        advance(tmp_path / name, changed(quorum=3))
+    (tmp_path / "test" / "state.json").write_text("{")
+    (tmp_path / "test-2" / "config.yaml").write_text("name: [")
+    file = tmp_path / "test-3" / "config.yaml"
+    file.write_text(file.read_text().replace("rounds: 5", "rounds: 0"))
+    assert choose_run(tmp_path, never()) == tmp_path / "test-4"
+    assert not caplog.text
+    assert choose_run(tmp_path, CONFIG) == tmp_path / "test-4"
+    for name, words in {
+        "test": "state.json is damaged",
+        "test-2": "bring it back, or start with exactly the settings",
+        "test-3": "this version refuses what the run was started with",
+    }.items():
+        [told] = [r.message for r in caplog.records if f"{tmp_path / name} is passed" in r.message]
+        assert words in told
 
 
 # --- what may change when a run goes on -------------------------------------------------------
@@ -241,6 +287,34 @@ def test_a_complete_run_goes_on_to_more_rounds_where_it_is_named(tmp_path):
     advance(path, longer)
     state = read_state(path)
     assert (state.id, state.rounds, state.round, state.status) == (first.id, 3, 3, "running")
+
+
+def test_what_a_complete_run_has_left_is_told_by_its_round_when_it_is_made_longer(tmp_path):
+    path = tmp_path / "run"
+    completed(path, changed(rounds=2))
+    for name in ("model.facemorph", "report.html"):
+        (path / name).write_text("of round 2")
+    advance(path, changed(rounds=4))
+    for name in ("model-round-0002.facemorph", "report-round-0002.html"):
+        assert (path / name).read_text() == "of round 2"
+    assert not (path / "report.html").exists()
+    with pytest.raises(ModelError, match=r"has no model\.facemorph yet"):
+        find_model(path)
+    (path / "model.facemorph").write_text("somebody's, of the middle")
+    advance(path, changed(rounds=4), rounds=0)
+    assert (path / "model.facemorph").exists()
+
+
+def test_a_complete_run_that_cannot_be_made_longer_stays_complete(tmp_path):
+    path, config = tmp_path / "run", changed(rounds=2)
+    completed(path, config)
+    (path / "checkpoints" / "round-0002.safetensors").write_bytes(b"cut")
+    state = (path / "state.json").read_bytes()
+    with pytest.raises(FederationError, match="the checkpoint of round 2 cannot be read"):
+        advance(path, changed(rounds=3))
+    assert (path / "state.json").read_bytes() == state
+    with RunDirectory.held(path, config) as run:
+        assert run.state.status == "completed"
 
 
 def test_fewer_rounds_than_are_done_are_refused(tmp_path):
@@ -328,6 +402,38 @@ def test_a_checkpoint_that_cannot_be_read_says_how_to_go_back(tmp_path, harm):
     assert "cannot be read" in read_state(path).error
 
 
+def test_memory_that_is_lost_is_missed(tmp_path):
+    path = tmp_path / "run"
+    advance(path)
+    advance(path, rounds=2, memory={"m_t.encoder.a": WEIGHTS["encoder.a"]})
+    (path / "checkpoints" / "optimiser-0003.safetensors").unlink()
+    assert [n for n in (1, 2, 3) if Checkpoints(path).whole(n)] == [2]
+    with pytest.raises(FederationError, match="round 3 cannot be read") as caught:
+        advance(path)
+    assert caught.value.hint.endswith(f"rollback {path} --to 2")
+
+
+def test_a_checkpoint_of_an_earlier_version_says_nothing_of_memory_and_loads(tmp_path):
+    path = tmp_path / "run"
+    advance(path)
+    save_file(WEIGHTS, path / "checkpoints" / "round-0001.safetensors")
+    assert Checkpoints(path).load(1)[1] == {}
+    save_file(WEIGHTS, path / "checkpoints" / "optimiser-0001.safetensors")
+    assert list(Checkpoints(path).load(1)[1]) == ["encoder.a"]
+
+
+def test_a_round_that_a_kill_kept_from_counting_speaks_for_nothing(tmp_path):
+    path = tmp_path / "run"
+    advance(path, rounds=4)
+    Checkpoints(path).save(5, {"encoder.a": WEIGHTS["encoder.a"] + 5}, WEIGHTS)  # killed here
+    (path / "samples" / "round-0005.png").write_text("picture")
+    advance(path, changed(rounds=4), rounds=0)
+    assert find_checkpoint(path).number == 4
+    assert Checkpoints(path).files(after=4) == []
+    aside = sorted(each.name for each in (path / "rolled-back-1").rglob("*.*"))
+    assert aside == ["optimiser-0005.safetensors", "round-0005.png", "round-0005.safetensors"]
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "3", "\xff", '{"format_version": 1}', '{"round": "three"}']
 )
@@ -360,7 +466,11 @@ def test_a_damaged_config_is_mended_by_the_same_one_and_by_no_other(tmp_path):
 def test_lines_of_figures_that_are_none_are_left_out(tmp_path):
     advance(tmp_path / "run", rounds=2)
     with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
-        file.write(b'3\n{"psnr": 1}\n{"round": "x"}\n\xff\xfe\n[]\n{"round": 3, "ps')
+        file.write(
+            b'3\n{"psnr": 1}\n{"round": true}\n'
+            + b"[" * 99_999
+            + b'\n\n{"round": "x"}\n\xff\xfe\n[]\n{"round": 3, "ps'
+        )
     advance(tmp_path / "run", rounds=0)
     assert [entry["round"] for entry in read_metrics(tmp_path / "run")] == [1, 2]
 

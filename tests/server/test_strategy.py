@@ -4,6 +4,7 @@ tests/federation.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from itertools import pairwise
@@ -135,6 +136,20 @@ def test_sites_that_stay_away_end_the_run_with_the_reason():
     assert strategy.configure_train(2, WEIGHTS, ConfigRecord(), away) == []
     with pytest.raises(FederationError, match="0 sites after 60 s, 2 are needed"):
         strategy.aggregate_train(2, [])
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_last_round_of_a_run_without_a_result_does_not_count(trained):
+    """However often it is started; after a round that was merged, a last one may fail."""
+    strategy = guarded(Clock(), simulated=False, quorum=2, join_deadline=60, rounds=3)
+    strategy.first_round, strategy.trained = 3, trained
+    strategy.configure_train(1, WEIGHTS, ConfigRecord(), Sites(strategy.clock, []))
+    with (
+        contextlib.nullcontext()
+        if trained
+        else pytest.raises(FederationError, match="round 3: 0 usable replies of 2")
+    ):
+        assert strategy.aggregate_train(1, []) == (None, None)
 
 
 @given(nodes=st.integers(1, 40), fraction=st.floats(0.01, 1), quorum=st.integers(1, 40))

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from server.runs import read_state
+from server.runstate import read_state
 from simulations.family import family
 from simulations.run import APP
 from tests.federation.local_grid import tiny_shard

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import pytest
 
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
+from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import ConfigError, FederationError, OutputError
 from facemorph_core.rundir import read_metrics
-from server.runs import RunDirectory, read_state
-from simulations import run
+from server.runs import RunDirectory
+from server.runstate import read_state
+from simulations import bundling, run
 from simulations.activation import extend_activation, settings
 from simulations.run import APP, flower_environment, simulate, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
@@ -181,7 +184,7 @@ def app_of_its_own(tmp_path, monkeypatch):
         shutil.copytree(APP / name, app / name)
     for name in ("pyproject.toml", ".gitignore"):
         shutil.copy(APP / name, app / name)
-    monkeypatch.setattr(run, "APP", app)
+    monkeypatch.setattr(bundling, "APP", app)
     return app
 
 
@@ -216,7 +219,7 @@ def test_a_config_that_would_not_travel_is_refused_before_anything_starts(
 
 
 def test_the_files_of_the_app_travel_and_those_of_the_coordinator_do_not():
-    there = run.bundled()
+    there = bundling.bundled()
     assert {"server/app.py", "server/runs.py", "client/app.py", "configs/default.yaml"} <= there
     assert not {name for name in there if name.startswith("server/coordinator")}
 
@@ -287,6 +290,17 @@ def test_must_makes_a_complete_run_longer_and_auto_does_not(tmp_path, monkeypatc
         *(("default", "running", 0), ("default-2", "running", 0), ("default-2", "running", 3))
     ]
     assert read_state(root / "default-2").round == 4
+
+
+def test_a_second_try_goes_on_in_the_folder_that_was_chosen_where_resume_is_never(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run, "_flwr", lambda *rest: {"run-id": "1"})
+    file = APP / "configs" / "default.yaml"
+    overrides = ["resume=never"]
+    run._submit(file, overrides, load_run_config(file), tmp_path, tmp_path, {}, 1)
+    travelled = tomllib.loads((tmp_path / "run-config.toml").read_text("utf-8"))["overrides"]
+    assert load_run_config(file, split_overrides(travelled)).resume == "auto"
 
 
 def test_folders_are_named_as_they_are_seen_from_here(tmp_path, monkeypatch):
