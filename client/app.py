@@ -63,7 +63,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the global model on the faces that this node does not train on."""
     config, request = unpack(message, context)
     site = Site.of(context, config, run_id=request.run_id)
-    return answer(message, site, evaluate_round(request, site, config).as_record())
+    return answer(message, site, evaluate_round(request, site, config))
 
 
 def unpack(message: Message, context: Context) -> tuple[RunConfig, RoundRequest]:

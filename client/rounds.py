@@ -126,8 +126,10 @@ def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:
     return (number - 1) / rounds, number / rounds
 
 
-def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> ScoreSums:
+def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> dict[str, int | float]:
     """Sums of the global model's scores over the faces that the site does not train on.
+
+    As they travel; under differential privacy with what these faces have spent.
 
     Raises:
         Refused: there are no such faces, or scores are not due in this round.
@@ -146,13 +148,13 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> Scor
             sums, spent = score_privately(
                 model, site.shard, config, ledger=site.ledger, limits=site.limits
             )
-        return ScoreSums(int(sums.pop("examples")), sums, spent)
+        return ScoreSums(int(sums.pop("examples")), sums).as_record() | spent.as_record()
     scored = spread(rows, config.evaluation.max_faces)
     people = len({site.shard.people[row] for row in scored.tolist()})
     site.limits.check_scoring(config, site.ledger, people=people)
     site.ledger.note(photos_of(site.shard, "val"), PlainRelease("scores"))
     sums = evaluate_rows(model, site.shard, scored, config)
-    return ScoreSums(int(sums.pop("examples")), sums)
+    return ScoreSums(int(sums.pop("examples")), sums).as_record()
 
 
 _NO_PHOTO_NEEDED = LimitsExceeded, DeltaTooLarge, BudgetExhausted, ConfigError, WeightsUnavailable

@@ -19,7 +19,6 @@ from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.federated import Handshake, shared_weights, signature, weights_problem
 from facemorph_core.models import build_model
-from facemorph_core.privacy import read_told
 from facemorph_core.training.start import starting_model
 from server.arrivals import Arrivals
 from server.choose import choose_run
@@ -29,7 +28,7 @@ from server.rule import merging_rule
 from server.runs import RunDirectory
 from server.runstate import reason, tell_starter
 from server.scoring import PublicFaces
-from server.spending import Spending
+from server.spending import Spending, log_told
 from server.strategy import GuardedStrategy, packed
 
 log = logging.getLogger("flwr")
@@ -71,7 +70,7 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         first_round=run.state.round + 1,
         trained=run.state.round > 0 and not run.untrained,
         folder=run.path,
-        spending=Spending(run.path) if config.privacy else None,
+        spending=Spending.of(run.path, config, simulated=simulated),
     )
     released, memory = run.latest()
     if released and (problem := weights_problem(released, strategy.expected)):
@@ -90,7 +89,7 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         )
     finally:
         if config.privacy is not None:
-            log.info("the largest of the sites: epsilon %s", read_told(run.path).in_words())
+            log_told(run.path)
 
 
 def request(run: RunDirectory) -> ConfigRecord:

@@ -64,8 +64,8 @@ def bundle_run(
     Without ``round`` it is the newest checkpoint. ``out`` defaults to ``RUN/model.facemorph``,
     or ``RUN/model-round-NNNN.facemorph`` for a given round; an older file there is replaced.
     ``scores`` (of `facemorph-core evaluate --report`) take the place of the run's own figures;
-    ``notes`` are Markdown for the card. Epsilon is that of all that the sites ever told, for an
-    earlier round of what they had told by then.
+    ``notes`` are Markdown for the card. Epsilon is that of all rounds, also for an
+    earlier one: which is taken follows from what the later ones brought.
 
     Raises:
         ModelError: there is no such checkpoint, it does not fit the config, or the scores are
@@ -76,8 +76,6 @@ def bundle_run(
     checkpoint = find_checkpoint(run, round=round)
     config = load_run_config(run / "config.yaml")
     facts = read_facts(run, checkpoint)
-    is_newest = checkpoint == find_checkpoint(run)
-    told = read_told(run, up_to=None if is_newest else checkpoint.number)
     return write_bundle(
         load_model(config, checkpoint.path),
         out or run / _default_name(checkpoint, chosen=round is not None),
@@ -86,7 +84,7 @@ def bundle_run(
         metrics=facts.metrics if measured is None else measured,
         scored=None if measured is None else measured["model"]["networks"],
         card_notes=said,
-        privacy=None if config.privacy is None else _privacy(config.privacy, told),
+        privacy=None if config.privacy is None else _privacy(config.privacy, read_told(run)),
     )
 
 
@@ -217,10 +215,10 @@ def _privacy(privacy: PrivacyConfig, told: Told) -> dict[str, Any]:
     if spent is None:
         return statement | {"epsilon": "not known"}
     at_least = f"at least {rounded_up(spent.epsilon)}"
-    statement["epsilon"] = at_least if told.silent else spent.epsilon
+    statement["epsilon"] = spent.epsilon if told.is_all else at_least
     statement["delta"] = spent.delta
     if len(told.largest) > 1:
-        statement["epsilon_at"] = {f"{d:g}": e for d, e in sorted(told.largest.items())}
+        statement["epsilon_at"] = {repr(d): e for d, e in sorted(told.largest.items())}
     if told.silent:
         statement["sites_that_did_not_tell"] = len(told.silent)
     statement["composed_over"] = (

@@ -1,7 +1,8 @@
 """What a site says about a round, and how many reports become one.
 
-Losses are averaged by examples. Epsilon is a promise, so the largest one speaks for all.
-Scores travel as sums over a site's faces, so that their mean over all sites is exact.
+Losses are averaged by examples. Scores travel as sums over a site's faces, so that their mean over
+all sites is exact. Epsilon and its delta come with both and are none of these figures: they count
+whether the reply is used or not, and `Spent.parse` reads them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from facemorph_core.errors import FederationError
-from facemorph_core.privacy.spent import Spent
 
 EXAMPLES = "num-examples"
 """Key of the count of images that a report speaks for."""
-PROMISES = ("epsilon", "delta")
-"""Figures that are merged by maximum."""
+_NOT_FIGURES = (EXAMPLES, "epsilon", "delta")
 _MOST_FIGURES, _LONGEST_NAME = 64, 64
 _MOST_EXAMPLES = 2**40
 _LARGEST = 1e12
@@ -55,26 +54,21 @@ class ScoreSums:
 
     examples: int
     sums: Mapping[str, float] = field(default_factory=dict)
-    spent: Spent | None = None
-    """Of the photos that were scored, under differential privacy."""
 
     @classmethod
     def parse(cls, record: Mapping[str, object]) -> ScoreSums:
         """Read what a site sent; raises like `RoundReport.parse`."""
-        told = PROMISES if "epsilon" in record else ()
-        sums = {name: value for name, value in record.items() if name not in told}
-        return cls(*_parse(sums, per_image=True), Spent.parse(record) if told else None)
+        return cls(*_parse(record, per_image=True))
 
     def counted_as(self, examples: int) -> ScoreSums:
         """The same means, for a site that counts as ``examples`` faces."""
         share = examples / self.examples
         sums = {name: total * share for name, total in self.sums.items()}
-        return ScoreSums(examples, sums, self.spent)
+        return ScoreSums(examples, sums)
 
     def as_record(self) -> dict[str, int | float]:
         """The form in which it travels."""
-        spent = {} if self.spent is None else self.spent.as_record()
-        return {EXAMPLES: self.examples, **self.sums, **spent}
+        return {EXAMPLES: self.examples, **self.sums}
 
     def means(self) -> dict[str, float]:
         """Mean of each score over the faces."""
@@ -86,12 +80,8 @@ def merge_reports(reports: Sequence[RoundReport]) -> RoundReport:
     examples = sum(report.examples for report in reports)
     figures = {}
     for name in _common([report.figures for report in reports]):
-        values = [report.figures[name] for report in reports]
-        if name in PROMISES:
-            figures[name] = max(values)
-        else:
-            weights = [report.examples / examples for report in reports]
-            figures[name] = math.fsum(w * v for w, v in zip(weights, values, strict=True))
+        shares = ((report.examples / examples, report.figures[name]) for report in reports)
+        figures[name] = math.fsum(share * value for share, value in shares)
     return RoundReport(examples, figures)
 
 
@@ -121,7 +111,9 @@ def _parse(record: Mapping[str, object], *, per_image: bool) -> tuple[int, dict[
         raise FederationError(f"{EXAMPLES} is {_short(examples)}, no number of images")
     largest = _LARGEST * (examples if per_image else 1)
     return examples, {
-        name: _figure(name, value, largest) for name, value in record.items() if name != EXAMPLES
+        name: _figure(name, value, largest)
+        for name, value in record.items()
+        if name not in _NOT_FIGURES
     }
 
 

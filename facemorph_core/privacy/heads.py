@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from facemorph_core.errors import LedgerError
+from facemorph_core.output import locked
 from facemorph_core.privacy.ledger import Ledger
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
 from facemorph_core.private import PRIVATE_FILE, private_folder
@@ -88,9 +87,13 @@ class Heads:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else looks at the heads or changes them: two ledgers may want the same photos."""
+        """Nobody else looks at the heads or changes them: two ledgers may want the same photos.
+
+        Raises:
+            OutputError: the folder cannot be locked.
+        """
         private_folder(self.folder)
-        with FileLock(self.folder / ".lock", mode=PRIVATE_FILE):
+        with locked(self.folder / ".lock", mode=PRIVATE_FILE):
             yield
 
     def _check_end(self, path: Path, ledger: Ledger, head: Head) -> None:

@@ -20,11 +20,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from facemorph_core.errors import LedgerError, OutputError
-from facemorph_core.output import sync_folder
-from facemorph_core.privacy.accountant import epsilon
+from facemorph_core.output import locked, sync_folder
 from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
 from facemorph_core.privacy.heads import Heads
 from facemorph_core.privacy.ledger import Ledger, charge, first_line, next_line, parse
@@ -51,15 +48,6 @@ class SiteLedger:
         except OSError as error:
             raise LedgerError(f"the ledger {self.path} cannot be read: {error.strerror}") from error
         return parse(str(self.path), content)
-
-    def spent(self, photos: PhotoSet, delta: float) -> float:
-        """Epsilon of all that was ever released about ``photos``.
-
-        Raises:
-            LedgerError: the file is damaged, or not all that was released.
-        """
-        with self._held():
-            return epsilon(self._checked(photos).about(self._concerns(photos)), delta)
 
     def charge(
         self, photos: PhotoSet, event: GaussianSteps, *, delta: float, limit: float
@@ -105,8 +93,8 @@ class SiteLedger:
     def _held(self) -> Iterator[None]:
         try:
             private_folder(self.path.parent)
-            lock = FileLock(self.path.with_name(self.path.name + ".lock"), mode=PRIVATE_FILE)
-            with lock, self.heads.held():
+            lock = self.path.with_name(self.path.name + ".lock")
+            with locked(lock, mode=PRIVATE_FILE), self.heads.held():
                 yield
         except (OSError, OutputError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -15,6 +15,7 @@ from PIL import Image
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.privacy import Told, read_told
+from facemorph_core.privacy.spent import rounded_up
 from facemorph_core.report.chart import Line, line_chart
 from facemorph_core.rundir import numbered, read_metrics, write_atomic
 
@@ -128,7 +129,8 @@ def privacy_words(config: RunConfig, told: Told) -> str:
         )
     return (
         f"{released} Trained with DP-SGD at every site: epsilon {told.in_words()}; at most "
-        f"{config.privacy.max_epsilon:g} at delta {config.privacy.delta:g} was allowed. Composed "
+        f"{rounded_up(config.privacy.max_epsilon)} at delta {config.privacy.delta!r} was allowed. "
+        "Composed "
         "over all that was released of the photos, merged or not, the largest of the sites, by "
         "their own word. The unit is one photo, neighbours differ by adding or "
         "removing one. Not covered: all photos of one person together, and the counts of photos."

@@ -23,6 +23,8 @@ from facemorph_core.export.bundle import EXPORT_TOLERANCE
 from facemorph_core.export.from_run import find_checkpoint
 from facemorph_core.export.onnx import OPSET, export_half
 from facemorph_core.models import Autoencoder, build_model
+from facemorph_core.privacy import Spent
+from facemorph_core.privacy.told import note
 
 TRAINING: dict[str, Any] = {"rounds": 1}
 
@@ -337,13 +339,23 @@ def test_privacy_is_stated_with_unit_delta_and_what_was_released(run: Path) -> N
     rows = [(1, 2.5), (2, 3.2), (10, 3.1), (11, 3.9)]  # another site speaks in each round
     lines = [json.dumps({"round": n, "training": {"epsilon": e, "delta": 1e-5}}) for n, e in rows]
     (run / "metrics.jsonl").write_text("\n".join(lines))
-    assert open_bundle(bundle_run(run)).manifest.privacy["epsilon"] == 3.9
-    bundle = open_bundle(bundle_run(run, round=10))
+    bundle = open_bundle(bundle_run(run, round=10))  # chosen for what came later: all rounds count
+    assert bundle.manifest.privacy == open_bundle(bundle_run(run)).manifest.privacy
     statement = bundle.manifest.privacy
     assert isinstance(statement, dict)
-    assert statement["epsilon"] == 3.2
+    assert statement["epsilon"] == 3.9
     assert statement["delta"] == 1e-5
     assert statement["unit"] == "one photo at one site"
     assert "encoder and decoder weights" in str(statement["released"])
-    assert "| epsilon | 3.2 |" in bundle.card
+    assert "| epsilon | 3.9 |" in bundle.card
     assert "epsilon" not in str(bundle.manifest.metrics)
+
+
+def test_deltas_that_look_alike_keep_their_own_epsilon(run: Path) -> None:
+    private = config_of(privacy={"noise_multiplier": 1.1, "delta": 2e-5, "max_epsilon": 4})
+    (run / "config.yaml").write_text(dump_run_config(private))
+    pairs = {1e-5: 3.0, 1.0000001e-5: 2.0}
+    for node, (delta, epsilon) in enumerate(pairs.items()):
+        note(run, 1, "training", node=node, site=str(node), event=Spent(epsilon, delta))
+    statement = open_bundle(bundle_run(run)).manifest.privacy
+    assert {float(delta): e for delta, e in statement["epsilon_at"].items()} == pairs

@@ -43,9 +43,15 @@ def initial_weights(config: VAEConfig, *, seed: int) -> dict[str, torch.Tensor]:
 
 def test_two_reports_merge_by_hand():
     merged = merge_reports(
-        [RoundReport(1, {"loss": 4.0, "epsilon": 2.0}), RoundReport(3, {"loss": 8.0, "epsilon": 1})]
+        [RoundReport(1, {"loss": 4.0, "kl": 2.0}), RoundReport(3, {"loss": 8.0, "kl": 6})]
     )
-    assert merged == RoundReport(4, {"loss": 7.0, "epsilon": 2.0})
+    assert merged == RoundReport(4, {"loss": 7.0, "kl": 5.0})
+
+
+def test_what_a_site_spent_is_no_figure_of_its_report():
+    told = {"num-examples": 4, "psnr": 80.0, "epsilon": 1.5, "delta": 1e-5}
+    assert RoundReport.parse(told) == RoundReport(4, {"psnr": 80.0})
+    assert ScoreSums.parse(told) == ScoreSums(4, {"psnr": 80.0})
 
 
 @given(reports=reports)

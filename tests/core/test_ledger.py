@@ -29,6 +29,7 @@ from facemorph_core.privacy import (
 )
 from facemorph_core.privacy import ledger as lines_of
 from facemorph_core.privacy.photos import fingerprint, keep_set, kept_set
+from tests.ledgers import spent_of
 
 DELTA = 1e-5
 EVENT = GaussianSteps(1.0, 0.1, 10)
@@ -117,9 +118,9 @@ def test_releases_of_a_day_are_counted(ledger):
 def test_photos_pay_for_what_they_were_in_and_for_nothing_else(ledger):
     charged(ledger, photos=frozenset("ab"))
     ledger.note(frozenset("yz"), PlainRelease("weights"))
-    assert ledger.spent(frozenset("bc"), DELTA) == epsilon([EVENT], DELTA)
-    assert ledger.spent(frozenset("c"), DELTA) == 0
-    assert ledger.spent(frozenset("z"), DELTA) == np.inf
+    assert spent_of(ledger, frozenset("bc"), DELTA) == epsilon([EVENT], DELTA)
+    assert spent_of(ledger, frozenset("c"), DELTA) == 0
+    assert spent_of(ledger, frozenset("z"), DELTA) == np.inf
     assert charged(ledger, photos=frozenset("abc")) == epsilon([EVENT] * 2, DELTA)
 
 
@@ -132,20 +133,20 @@ def test_no_photo_is_charged_less_than_what_it_was_in(sets, tmp_path_factory):
         charged(ledger, photos=photos)
     for photo in "abcdef":
         slow = epsilon([EVENT] * sum(photo in photos for photos in sets), DELTA)
-        assert ledger.spent(frozenset(photo), DELTA) == pytest.approx(slow)
+        assert spent_of(ledger, frozenset(photo), DELTA) == pytest.approx(slow)
 
 
 def test_a_set_of_photos_that_is_gone_counts_for_all_photos(ledger):
     charged(ledger, photos=frozenset("ab"))
     shutil.rmtree(ledger.path.parent / "photos")
-    assert ledger.spent(frozenset("c"), DELTA) == epsilon([EVENT], DELTA)
+    assert spent_of(ledger, frozenset("c"), DELTA) == epsilon([EVENT], DELTA)
 
 
 def test_another_set_of_photos_under_the_same_name_is_noticed(ledger):
     charged(ledger, photos=frozenset("ab"))
     (ledger.path.parent / "photos" / fingerprint("ab")).write_text("y\nz")
     with pytest.raises(LedgerError, match="not the set of photos"):
-        ledger.spent(frozenset("a"), DELTA)
+        spent_of(ledger, frozenset("a"), DELTA)
 
 
 @given(st.frozensets(st.text("0123456789abcdef", min_size=1, max_size=4)))
@@ -210,10 +211,10 @@ def test_no_promise_to_a_photo_is_broken_by_a_later_delta(runs, site, tmp_path_f
         for photo in "abc":
             of_photo = [each for each in kept if photo in each[0]]
             one = frozenset(photo)
-            assert ledger.spent(one, limits.max_delta) <= limits.max_epsilon
+            assert spent_of(ledger, one, limits.max_delta) <= limits.max_epsilon
             for number, (_, promised, _) in enumerate(of_photo):
                 later = max(most for _, _, most in of_photo[number:])
-                assert ledger.spent(one, promised) <= later
+                assert spent_of(ledger, one, promised) <= later
 
 
 def test_lines_without_a_delta_are_read_and_bind_no_run(ledger):
@@ -296,7 +297,7 @@ def test_whoever_meddles_with_the_file_stops_the_site(ledger, attack):
     with pytest.raises(LedgerError):
         ledger.note(PHOTOS, PlainRelease("weights"))
     with pytest.raises(LedgerError):
-        ledger.spent(PHOTOS, DELTA)
+        spent_of(ledger, PHOTOS, DELTA)
 
 
 def test_a_ledger_at_another_place_is_no_new_budget(ledger, tmp_path):

@@ -100,7 +100,7 @@ def test_epsilon_never_stands_alone(run):
     append_metrics(path, entry(2, training={"epsilon": 2.5, "delta": 1e-5}))
     _, words = read(path)
     assert (
-        "epsilon 2.50 at delta 1e-05; at most 4 at delta 1e-05 was allowed. Composed over all"
+        "epsilon 2.50 at delta 1e-05; at most 4.00 at delta 1e-05 was allowed. Composed over all"
         in words
     )
     assert "The unit is one photo" in words

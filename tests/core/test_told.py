@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.errors import FederationError
-from facemorph_core.federated import ScoreSums
 from facemorph_core.privacy import Spent, Told, read_told
 from facemorph_core.privacy.spent import rounded_up
-from facemorph_core.privacy.told import SPENT, note
+from facemorph_core.privacy.told import SPENT, note, note_anew
 
 NODES = (1, 2, 3)
 
@@ -148,10 +147,94 @@ def test_a_torn_answer_is_none(run):
     assert read_told(run) == Told({}, ("clinic-1",), asked=True)
 
 
-def test_a_model_of_an_earlier_round_owes_nothing_to_later_ones(run):
-    for number in (1, 2, 3):
-        asked_and(run, number, 1, Spent(float(number), 1e-5))
-    assert read_told(run, up_to=2).largest == {1e-5: 2.0}
+# --- a simulation that goes on ------------------------------------------------------------------
+
+
+def test_what_nodes_of_a_killed_simulation_left_open_all_its_sites_close(run):
+    """Its nodes have other numbers each time, and nothing says which of them was which site."""
+    note_anew(run, sites=2)
+    for node in (1, 2):
+        says(run, 1, node, "asked")
+        says(run, 1, node, "asked", "scores")
+    note_anew(run, sites=2)
+    asked_and(run, 1, 11, Spent(2.0, 1e-5))
+    assert read_told(run).silent == ("clinic-1", "clinic-2")
+    asked_and(run, 2, 11, Spent(3.0, 1e-5))
+    assert read_told(run).silent == ("clinic-1", "clinic-2")
+    for of in ("training", "scores"):
+        asked_and(run, 2, 12, Spent(3.0, 1e-5), of)
+    asked_and(run, 2, 11, Spent(3.0, 1e-5), "scores")
+    assert read_told(run) == Told({1e-5: 3.0}, (), asked=True)
+
+
+def test_they_close_nothing_that_was_asked_after_it_went_on(run):
+    for nodes in ((1, 2), (11, 12)):
+        note_anew(run, sites=2)
+        for node in nodes:
+            asked_and(run, 1, node, Spent(2.0, 1e-5))
+            says(run, 2, node, "asked")
+    assert read_told(run).silent == ("clinic-11", "clinic-12")
+
+
+def test_sites_of_a_federation_close_only_their_own(run):
+    says(run, 1, 1, "asked")
+    asked_and(run, 1, 2, Spent(2.0, 1e-5))
+    assert read_told(run).silent == ("clinic-1",)
+
+
+# --- lines that say nothing --------------------------------------------------------------------
+
+LINE = {"round": 1, "of": "training", "node": "1", "site": "clinic-1", "event": "asked"}
+NEEDED = ("of", "node", "site", "event")
+TOLD_LINE = LINE | {"event": "told", "epsilon": 3.0, "delta": 1e-5}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"round": 3},
+        {},
+        *({name: value for name, value in LINE.items() if name != gone} for gone in NEEDED),
+        *(LINE | {name: wrong} for name in NEEDED for wrong in (7, [1])),
+        *(TOLD_LINE | {"epsilon": e} for e in ("9", None, [9], float("nan"), float("inf"), -1)),
+        *(TOLD_LINE | {"delta": d} for d in ("9", None, 0, 1, True)),
+        {"event": "anew", "sites": "8"},
+        {"event": "begun", "told": [{"epsilon": "9", "delta": 1e-5}]},
+    ],
+)
+def test_a_line_that_is_none_is_left_out_and_the_number_says_at_least(run, line):
+    asked_and(run, 1, 1, Spent(2.0, 1e-5))
+    with (run / SPENT).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    told = read_told(run)
+    assert told == Told({1e-5: 2.0}, (), asked=True, damaged=1)
+    assert told.in_words().startswith("at least 2.00 at delta 1e-05 (1 of the lines")
+    asked_and(run, 2, 1, Spent(2.5, 1e-5))
+    assert read_told(run).in_words().startswith("at least 2.50")
+
+
+def test_a_line_of_no_end_is_left_out(run):
+    asked_and(run, 1, 1, Spent(2.0, 1e-5))
+    with (run / SPENT).open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    assert read_told(run) == Told({1e-5: 2.0}, (), asked=True)
+
+
+@pytest.mark.parametrize("training", [{"epsilon": "9", "delta": 1e-5}, {"epsilon": 1.0}, 7])
+def test_figures_that_are_none_are_left_out_too(run, training):
+    row = {"round": 1, "asked": 2, "training": training}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert read_told(run) == Told({}, (), asked=True, damaged=1)
+    asked_and(run, 2, 1, Spent(2.0, 1e-5))
+    assert read_told(run) == Told({1e-5: 2.0}, (), asked=True, damaged=1)
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+@given(delta=st.floats(1e-300, 0.5))
+def test_a_delta_is_shown_as_it_is(delta):
+    assert float(Told({delta: 1.0}).in_words().split(" at delta ")[1]) == delta
 
 
 # --- runs before the file ---------------------------------------------------------------------
@@ -172,6 +255,48 @@ def test_figures_of_older_runs_and_of_rounds_rolled_back_count(run):
     assert read_told(run).largest == {1e-5: 2.5, 1e-6: 4.0}
 
 
+def old_run(run: Path) -> None:
+    """Rounds 1 to 5 without a file; one site told 8.0 in the last, and one was set aside."""
+    rows = [
+        {"round": n, "asked": 3, "training": {"epsilon": e, "delta": 1e-5}}
+        for n, e in ((1, 2.0), (2, 3.5), (3, 5.0), (4, 6.5), (5, 8.0))
+    ]
+    rows[3]["set_aside"] = [{"site": "clinic-3", "reason": "no answer"}]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (run / "metrics.jsonl").write_text("".join(lines[:3]))
+    (run / "metrics.rolled-back.jsonl").write_text("".join(lines[3:]))
+
+
+def test_what_was_told_before_the_file_stays_told_when_its_rounds_are_done_again(run):
+    old_run(run)
+    before = read_told(run)
+    assert before == Told({1e-5: 8.0}, ("clinic-3",), asked=True)
+    for number in (4, 5):
+        asked_and(run, number, 1, Spent(5.5, 1e-5))
+    assert read_told(run) == before
+
+
+def test_rows_that_the_file_covers_bring_nobody_into_it(run):
+    """Of a later round the file says more than its row: who was set aside may have told."""
+    old_run(run)
+    asked_and(run, 4, 2, Spent(5.5, 1e-6))
+    row = {"round": 4, "asked": 1, "training": {"epsilon": 8.0, "delta": 1e-6}}
+    row["set_aside"] = [{"site": "clinic-2", "reason": "too large"}]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    assert read_told(run) == Told({1e-5: 8.0, 1e-6: 5.5}, ("clinic-3",), asked=True)
+
+
+def test_a_file_whose_first_line_is_lost_is_no_reason_to_claim_less(run):
+    old_run(run)
+    asked_and(run, 4, 1, Spent(5.5, 1e-5))
+    _, *lines = (run / SPENT).read_text().splitlines(keepends=True)
+    for first in ("", "{torn\n", '{"event": "begun"}\n'):
+        (run / SPENT).write_text(first + "".join(lines))
+        assert read_told(run).largest == {1e-5: 8.0}
+        assert read_told(run).silent == ("clinic-3",)
+
+
 # --- on its way --------------------------------------------------------------------------------
 
 
@@ -188,11 +313,3 @@ def test_figures_of_older_runs_and_of_rounds_rolled_back_count(run):
 def test_what_is_no_epsilon_with_its_delta_is_refused(record):
     with pytest.raises(FederationError, match="does not say"):
         Spent.parse(record)
-
-
-def test_sums_of_scores_bring_their_epsilon_and_do_not_add_it_up():
-    sums = ScoreSums(4, {"psnr": 80.0}, Spent(1.5, 1e-5))
-    again = ScoreSums.parse(sums.as_record())
-    assert again == sums
-    assert again.counted_as(2) == ScoreSums(2, {"psnr": 40.0}, Spent(1.5, 1e-5))
-    assert again.means() == {"psnr": 20.0}

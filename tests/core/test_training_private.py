@@ -59,6 +59,7 @@ from facemorph_core.training.private import (
 from facemorph_core.training.private_scores import RANGES, score_privately
 from facemorph_core.training.trainer import Moment
 from facemorph_core.weights import find
+from tests.ledgers import spent_of
 
 AT = Moment(1.0, 0, 0)
 KEY = bytes(32)
@@ -558,10 +559,10 @@ def test_scores_are_noised_sums_that_are_charged(ledger):
     assert told["examples"] == 4
     assert events(ledger) == [GaussianSteps(4.0, 1.0, 1)]
     assert told != score(faces, config, ledger)
-    assert ledger.spent(photos_of(faces, "val"), 1e-5) == epsilon(
+    assert spent_of(ledger, photos_of(faces, "val"), 1e-5) == epsilon(
         [GaussianSteps(4.0, 1.0, 2)], 1e-5
     )
-    assert ledger.spent(photos_of(faces, "train"), 1e-5) == 0
+    assert spent_of(ledger, photos_of(faces, "train"), 1e-5) == 0
 
 
 def test_one_photo_moves_the_scores_by_no_more_than_the_bound(ledger, monkeypatch):

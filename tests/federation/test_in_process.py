@@ -35,6 +35,7 @@ from tests.federation.local_grid import (
     tiny_shard,
     write_config,
 )
+from tests.ledgers import spent_of
 from tests.modes import lax_in
 
 SITES = 3
@@ -687,7 +688,7 @@ def test_under_dp_epsilon_is_composed_over_rounds_and_told_with_its_unit(federat
     assert 0 < spent[0] < spent[1]
     assert set(rounds[0]["training"]) == {"epsilon", "delta", "steps"}
     page = (run / "report.html").read_text()
-    assert f"epsilon {rounded_up(spent[1])} at delta 0.001; at most 1000 at delta 0.001" in page
+    assert f"epsilon {rounded_up(spent[1])} at delta 0.001; at most 1000.00 at delta 0.001" in page
     assert "The unit is one photo" in page
     ledgers = sorted(tmp_path.glob("shard-*.state/privacy.jsonl"))
     assert len(ledgers) == SITES
@@ -713,14 +714,14 @@ def failed(request: Message, reply: Message) -> Message:
 
 def spent_by(folder: Path) -> dict[str, float]:
     """The truth: what each site's own ledger says of the photos that it trains on."""
-    spent = {}
+    told = {}
     for number in range(1, SITES + 1):
         shard = Shard.open(folder / f"shard-{number}")
         ledger = SiteLedger(
             folder / f"shard-{number}.state" / "privacy.jsonl", Heads(folder / "heads")
         )
-        spent[f"clinic-{number}"] = ledger.spent(photos_of(shard, "train"), DP["delta"])
-    return spent
+        told[f"clinic-{number}"] = spent_of(ledger, photos_of(shard, "train"), DP["delta"])
+    return told
 
 
 BAD = {
@@ -761,13 +762,13 @@ def test_the_epsilon_of_a_run_is_never_below_a_sites_own(federation, tmp_path, l
     assert (
         "does not say its epsilon" in aside["clinic-2"] + aside["clinic-1"] or last != "no epsilon"
     )
-    told, spent = read_told(run), spent_by(tmp_path)
+    told, truth = read_told(run), spent_by(tmp_path)
     page = (run / "report.html").read_text()
     statement = open_bundle(run / "model.facemorph").manifest.privacy
-    assert told.largest[DP["delta"]] == pytest.approx(max(spent.values()))
+    assert told.largest[DP["delta"]] == pytest.approx(max(truth.values()))
     if last == "as it is":
         assert told.silent == ()
-        assert f"epsilon {rounded_up(max(spent.values()))} at delta 0.001;" in page
+        assert f"epsilon {rounded_up(max(truth.values()))} at delta 0.001;" in page
         assert statement["epsilon"] == told.largest[DP["delta"]]
         assert max(entry["training"]["epsilon"] for entry in rounds) == statement["epsilon"]
     else:
@@ -789,15 +790,15 @@ def test_what_sites_spent_is_kept_of_a_run_that_fails_or_dies(federation, tmp_pa
             tamper=dict.fromkeys((1, 2, 3), ATTACKS["nan"][0]),
             federation=fails,
         )
-    told, spent = read_told(tmp_path / "run"), spent_by(tmp_path)
-    assert told == Told({DP["delta"]: max(spent.values())}, (), asked=True)
+    told, truth = read_told(tmp_path / "run"), spent_by(tmp_path)
+    assert told == Told({DP["delta"]: max(truth.values())}, (), asked=True)
 
     def dies(request: Message, reply: Message) -> Message:
         raise Killed
 
     with pytest.raises(Killed):
         federation(privacy=DP, model=PLAIN, limits=GENEROUS, tamper={1: dies}, federation=fails)
-    assert spent_by(tmp_path)["clinic-1"] > spent["clinic-1"]
+    assert spent_by(tmp_path)["clinic-1"] > truth["clinic-1"]
     assert read_told(tmp_path / "run").silent == ("clinic-1", "clinic-2", "clinic-3")
 
 
@@ -808,9 +809,62 @@ def test_scores_cost_what_is_told_too(federation, tmp_path):
     run, _ = federation(privacy=scored, model=PLAIN, limits=limits, federation={"rounds": 1})
     shard = Shard.open(tmp_path / "shard-1")
     ledger = SiteLedger(tmp_path / "shard-1.state" / "privacy.jsonl", Heads(tmp_path / "heads"))
-    aside = ledger.spent(photos_of(shard, "val"), DP["delta"])
+    aside = spent_of(ledger, photos_of(shard, "val"), DP["delta"])
     assert aside > spent_by(tmp_path)["clinic-1"]
     assert read_told(run) == Told({DP["delta"]: aside}, (), asked=True)
+
+
+def claiming(epsilon: float, delta: float) -> Tamper:
+    def claims(request: Message, reply: Message) -> Message:
+        if reply.has_content():
+            reply.content["metrics"]["epsilon"] = epsilon
+            reply.content["metrics"]["delta"] = delta
+        return reply
+
+    return claims
+
+
+def test_a_liar_cannot_make_the_run_s_number(federation, tmp_path):
+    """Nobody tells more than the config allows: who does is set aside and not believed."""
+    run, _ = federation(
+        privacy=DP,
+        model=PLAIN,
+        limits=GENEROUS,
+        tamper={1: claiming(1e12, DP["delta"]), 2: claiming(1.0, 0.999)},
+        registered={1: "clinic-1", 2: "clinic-2"},
+        federation={"rounds": 1, "quorum": 1},
+    )
+    [entry] = read_metrics(run)[1:]
+    aside = {item["site"]: item["reason"] for item in entry["set_aside"]}
+    assert "tells epsilon 1000000000000.0 at delta" in aside["clinic-1"]
+    assert "at delta 0.999, more than privacy allows" in aside["clinic-2"]
+    truth = spent_by(tmp_path)["clinic-3"]
+    assert read_told(run) == Told({DP["delta"]: truth}, ("clinic-1", "clinic-2"), asked=True)
+
+
+def test_a_budget_that_another_run_has_spent_leaves_the_number_open(federation, tmp_path):
+    """The site cannot say in a refusal how much it was; the number told is from before."""
+
+    def spends(request: Message, reply: Message) -> Message:
+        if request.content["config"]["server-round"] == 1:
+            return reply
+        return Message(Error(Refusal.BUDGET_EXHAUSTED, "no"), reply_to=request)
+
+    run, _ = federation(
+        privacy=DP, model=PLAIN, limits=GENEROUS, tamper={1: spends}, federation={"quorum": 1}
+    )
+    assert read_told(run).silent == ("clinic-1",)
+
+
+def test_a_damaged_line_hides_neither_the_error_nor_what_others_told(federation, tmp_path):
+    def dies(request: Message, reply: Message) -> Message:
+        with (tmp_path / "run" / "spent.jsonl").open("a") as file:
+            file.write('{"round": 3}\n')
+        raise Killed
+
+    with pytest.raises(Killed):
+        federation(privacy=DP, model=PLAIN, limits=GENEROUS, tamper={1: dies})
+    assert read_told(tmp_path / "run").damaged == 1
 
 
 def test_under_dp_scores_are_asked_for_only_with_noise(federation, tmp_path):

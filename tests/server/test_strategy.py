@@ -18,12 +18,12 @@ from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemorph_core.config.schema import FederationConfig
+from facemorph_core.config.schema import FederationConfig, RunConfig
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.privacy import Told, read_told
+from facemorph_core.privacy import Spent, Told, read_told
 from server.rounds import line
 from server.rule import merging_rule
-from server.spending import Spending
+from server.spending import Spending, log_told
 from server.strategy import GuardedStrategy
 
 WEIGHTS = ArrayRecord({"encoder.a": Array(np.zeros(3, np.float32))})
@@ -166,7 +166,7 @@ def test_a_sample_is_distinct_present_and_no_smaller_than_the_quorum(nodes, frac
 def private(run: Path) -> tuple[GuardedStrategy, Message]:
     """A round in which nodes 1 and 2 were asked, and an answer that tells no more than epsilon."""
     clock = Clock()
-    strategy = guarded(clock, simulated=True, spending=Spending(run))
+    strategy = guarded(clock, simulated=True, spending=Spending(run, Spent(8.0, 1e-5)))
     strategy.configure_train(1, WEIGHTS, ConfigRecord(), Sites(clock, [[(0, math.inf)]] * 2))
     told = RecordDict({"metrics": MetricRecord({"epsilon": 2.0, "delta": 1e-5})})
     return strategy, Message(told, dst_node_id=1, message_type="train")
@@ -179,6 +179,29 @@ def test_questions_are_written_down_before_they_leave_and_answers_before_they_ar
     assert [item.site for item in strategy.current.set_aside] == ["node 1"]
     assert read_told(tmp_path) == Told({1e-5: 2.0}, ("node 2",), asked=True)
     assert line(strategy.current, {})["training"] == {"epsilon": 2.0, "delta": 1e-5}
+
+
+def test_what_a_killed_simulation_left_open_is_closed_once_all_its_sites_tell(tmp_path):
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    config = RunConfig(
+        name="x", privacy={"noise_multiplier": 1.0}, federation={"sites": 2, "quorum": 1}
+    )
+    for nodes in ((1, 2), (11, 12)):
+        spending = Spending.of(tmp_path, config, simulated=True)
+        spending.ask(1, "training", {node: f"node {node}" for node in nodes})
+    assert read_told(tmp_path).silent == ("node 1", "node 11", "node 12", "node 2")
+    for node in nodes:
+        told = RecordDict({"metrics": MetricRecord({"epsilon": 2.0, "delta": 1e-5})})
+        reply = Message(told, dst_node_id=1, message_type="train")
+        spending.take(1, "training", node, f"site-{node}", reply)
+    assert read_told(tmp_path) == Told({1e-5: 2.0}, (), asked=True)
+    assert Spending.of(tmp_path, RunConfig(name="x"), simulated=True) is None
+
+
+def test_a_file_that_cannot_be_read_is_said_and_raises_nothing(tmp_path, caplog):
+    (tmp_path / "spent.jsonl").mkdir()
+    log_told(tmp_path)
+    assert "the sites' epsilon is not known" in caplog.text
 
 
 def test_a_full_disk_is_not_blamed_on_a_site(tmp_path, monkeypatch):
