@@ -191,6 +191,7 @@ def world(keys, tmp_path, monkeypatch) -> Iterator[World]:
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FACEMORPH_HUB_CA", str(keys.ca))
     monkeypatch.setattr("facemorph_core.hub.patience.TRY_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(probe, "SECONDS", 100.0)  # what says nothing sets it lower
     with ExitStack() as stack:
         yield World(keys, stack, monkeypatch)
 
