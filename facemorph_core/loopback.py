@@ -4,14 +4,20 @@ HTTP libraries and gRPC ask the proxy of the environment for 127.0.0.1 too unles
 it. Each reads that in its own way: gRPC knows the lower-case name alone, and `no_grpc_proxy` before
 it; of two that are set Python's libraries take the lower-case one. `::1` is written without its
 brackets, which httpx and gRPC could not read.
+
+Run as a program it prints the settings for a shell; it needs the standard library alone.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Mapping
 
 __all__ = ["HOSTS", "past_the_proxy"]
 
+_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
 HOSTS = ("127.0.0.1", "localhost", "::1")
 _ALL = "*"
 """Alone it keeps everything from the proxy; beside other names most libraries do not know it."""
@@ -35,3 +41,13 @@ def _with_hosts(said: str) -> str:
     if names == [_ALL]:
         return _ALL
     return ",".join([*names, *(host for host in HOSTS if host not in names)])
+
+
+def _as_exports(environment: Mapping[str, str]) -> str:
+    known = past_the_proxy(environment)
+    names = (name for name in _EXCEPTIONS if name in known)
+    return "\n".join(f"export {name}={shlex.quote(known[name])}" for name in names)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(_as_exports(os.environ))

@@ -17,6 +17,8 @@ from facemorph_core.private import opened_privately
 MOST_NAMED, LONGEST_STEM = 4, 60
 """Photos in the name of what is made of them, and bytes of each."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system says that has none."""
 _CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
 
@@ -82,35 +84,43 @@ def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
     Raises:
         OutputError: another process holds it, or it cannot be written.
     """
-    try:
+    with reported_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise OutputError(f"{folder} is in use by another {other}", hint=hint) from None
-    except OSError as error:
-        raise output_error(error, folder) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / ".lock", timeout=0))
+        except Timeout:
+            raise OutputError(f"{folder} is in use by another {other}", hint=hint) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
-def locked(file: Path, *, mode: int = 0o644) -> Iterator[None]:
-    """The lock ``file``, made with ``mode``, waited for and held.
+def locked(
+    file: Path, *, mode: int | None = None, timeout: float = -1, hint: str | None = None
+) -> Iterator[None]:
+    """The lock ``file``, waited for (``timeout`` in seconds; negative: without an end) and held.
+
+    It is made with ``mode``, or as the umask says, so that a group may share a folder. ``hint`` is
+    the way out where nothing can be written.
 
     Raises:
         OutputError: there can be none: no file can be made there, or the file system has no locks.
+        filelock.Timeout: another process holds it.
     """
-    lock = FileLock(file, mode=mode)
+    lock = FileLock(file, timeout) if mode is None else FileLock(file, timeout, mode)
     try:
         lock.acquire()
+    except Timeout:
+        raise
     except OSError as error:
-        raise OutputError(
-            f"{file} cannot be locked: {error.strerror or error}",
-            hint="choose a folder on a disk of this machine, or mount the share with locks",
-        ) from error
+        if error.errno in NO_LOCKS:
+            raise OutputError(
+                f"{file} cannot be locked: {error.strerror or error}",
+                hint="choose a folder on a disk of this machine, or mount the share with locks",
+            ) from error
+        told = output_error(error, file.parent)
+        told.hint = hint or told.hint
+        raise told from error
     try:
         yield
     finally:

@@ -6,7 +6,6 @@ inode differ. A damaged one is named in the log, listed as damaged and never han
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -19,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
-
 from facemorph_core.bundle.manifest import Manifest
 from facemorph_core.bundle.read import open_bundle, verify
 from facemorph_core.errors import (
@@ -28,8 +25,9 @@ from facemorph_core.errors import (
     HubError,
     UnknownModel,
 )
+from facemorph_core.hashing import file_sha256
 from facemorph_core.hub.reference import LATEST, NAME, checked_name
-from facemorph_core.output import output_error, sync_folder, written_whole
+from facemorph_core.output import locked, output_error, sync_folder, written_whole
 
 __all__ = ["Catalogue", "Entry", "publish"]
 
@@ -137,7 +135,7 @@ def publish(bundle: Path, folder: Path, name: str) -> Entry:
         raise BundleError(f"there is no bundle {bundle}")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):
+        with locked(home / ".lock"):
             return _publish_locked(bundle, home)
     except OSError as error:
         raise output_error(error, home) from error
@@ -152,7 +150,7 @@ def _publish_locked(bundle: Path, home: Path) -> Entry:
     verified = verify(bundle)
     versions = dict(_versions(home))
     newest = max(versions, default=0)
-    if newest and _sha256_of(versions[newest]) == verified.digest:
+    if newest and file_sha256(versions[newest]) == verified.digest:
         return _read(home.name, newest, versions[newest])
     path = home / f"{newest + 1}.facemorph"
     _copy(bundle, path, sha256=verified.digest)
@@ -165,7 +163,7 @@ def _copy(bundle: Path, path: Path, *, sha256: str) -> None:
         leftover.unlink()  # of a publication that was killed
     with written_whole(path) as incoming:
         shutil.copyfile(bundle, incoming)
-        if _sha256_of(incoming) != sha256:
+        if file_sha256(incoming) != sha256:
             raise BundleError(f"{bundle} changed while it was copied")
     sync_folder(path.parent)
 
@@ -190,8 +188,3 @@ def _versions(folder: Path) -> list[tuple[int, Path]]:
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

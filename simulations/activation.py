@@ -6,28 +6,19 @@ in. Two checkouts that shared one would run each other's code.
 
 from __future__ import annotations
 
+import shlex
+import sys
 import zlib
 from pathlib import Path
 
-from facemorph_core.loopback import HOSTS
+from facemorph_core import loopback
 from facemorph_core.quiet import SWITCHES
 
 _MARK = "# facemorph: Flower of this checkout alone"
 _FIRST_PORT, _PORTS = 20_000, 10_000
-_PAST_THE_PROXY = f"""facemorph_with_loopback() {{
-    for facemorph_host in {" ".join(HOSTS)}; do
-        case ",$1," in
-            ",*," | *",$facemorph_host,"*) ;;
-            *) set -- "${{1:+$1,}}$facemorph_host" ;;
-        esac
-    done
-    printf %s "$1"
-}}
-export no_proxy="$(facemorph_with_loopback "${{no_proxy:-${{NO_PROXY:-}}}}")"
-export NO_PROXY="$(facemorph_with_loopback "${{NO_PROXY:-$no_proxy}}")"
-unset -f facemorph_with_loopback
+_PAST_THE_PROXY = f"""eval "$({shlex.quote(sys.executable)} -I {shlex.quote(loopback.__file__)})"
 """
-"""What `facemorph_core.loopback` does, for Flower's commands that are typed into this shell."""
+"""Flower's commands that are typed into this shell reach this machine past its proxy, too."""
 
 
 def extend_activation(venv: Path) -> None:

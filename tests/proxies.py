@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+HANGING_SECONDS = 300.0
+"""After which a test hangs, on however slow a machine."""
 
 
 @dataclass
@@ -37,7 +39,7 @@ def proxy(refusal: str = "403 Forbidden", *, leads_to: int | None = None) -> Ite
 
         def serve(caller: socket.socket) -> None:
             with caller, contextlib.suppress(OSError):
-                caller.settimeout(20)
+                caller.settimeout(HANGING_SECONDS)
                 made.asked.append(caller.recv(4096))
                 if leads_to is None:
                     caller.sendall(f"HTTP/1.1 {refusal}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -47,7 +49,7 @@ def proxy(refusal: str = "403 Forbidden", *, leads_to: int | None = None) -> Ite
                     back = threading.Thread(target=_pass_on, args=(hub, caller), daemon=True)
                     back.start()
                     _pass_on(caller, hub)
-                    back.join(20)
+                    back.join(HANGING_SECONDS)
 
         def wait() -> None:
             with contextlib.suppress(OSError):  # closed

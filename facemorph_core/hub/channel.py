@@ -25,7 +25,7 @@ from facemorph_core.errors import (
     InvalidReference,
     UnknownModel,
 )
-from facemorph_core.hub.patience import Patience
+from facemorph_core.hub.patience import AWAY_SECONDS, HubAway, Retries
 from facemorph_core.hub.probe import Asked, obstacle
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.proto.hub_pb2_grpc import ModelHubStub
@@ -52,7 +52,7 @@ NO_PROXY = (("grpc.enable_http_proxy", 0),)
 Reply = TypeVar("Reply")
 
 STATUSES: dict[grpc.StatusCode, tuple[type[HubError], str]] = {
-    grpc.StatusCode.UNAVAILABLE: (HubBusy, "is not available now"),
+    grpc.StatusCode.UNAVAILABLE: (HubAway, "is not available now"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (HubUnreachable, "does not answer"),
     grpc.StatusCode.NOT_FOUND: (UnknownModel, "does not have it"),
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidReference, "refuses the name"),
@@ -62,7 +62,7 @@ STATUSES: dict[grpc.StatusCode, tuple[type[HubError], str]] = {
     grpc.StatusCode.CANCELLED: (HubBusy, "ended the call"),  # as it does to make room
     grpc.StatusCode.UNIMPLEMENTED: (HubError, "is none, or one of another version"),
 }
-NO_TERMS = ("TSI_PROTOCOL_FAILURE", "Hostname Verification Check failed")
+NO_TERMS = ("TSI_", "Hostname Verification Check failed")
 """How gRPC says that TLS itself failed, should it be stricter than our own look."""
 NOT_REACHED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 TOO_LARGE = "larger than max"
@@ -97,16 +97,16 @@ class Hub:
             )
 
     def _patiently(self, call: Callable[..., Reply], request: object) -> Reply:
-        """The answer to a short call, asked again for as long as `Patience` has."""
-        patience = Patience()
+        """The answer to a short call; one that came in no time is waited for once."""
+        retries = Retries(AWAY_SECONDS)
         while True:
             try:
-                with our_errors(self._asked):
-                    return call(request, metadata=self._metadata, timeout=ASK_SECONDS)
-            except HubUnreachable as error:
-                if _was_waited_for(error):
-                    raise
-                patience.after(error)
+                return call(request, metadata=self._metadata, timeout=ASK_SECONDS)
+            except grpc.RpcError as error:
+                told, late = _told(error, self._asked), grpc.StatusCode.DEADLINE_EXCEEDED
+                if error.code() is late or not isinstance(told, HubUnreachable):
+                    raise told from error
+                retries.after(told)
 
 
 @contextmanager
@@ -148,14 +148,8 @@ def _told(error: grpc.RpcError, asked: Asked) -> HubError:
         kind, what = HubUnusable, "cannot be spoken to over TLS"
     return kind(
         f"the hub {address} {what}: {details}" if details else f"the hub {address} {what}",
-        hint="try again in a minute" if kind is HubBusy else _advice(address, code),
+        hint="try again in a minute" if issubclass(kind, HubBusy) else _advice(address, code),
     )
-
-
-def _was_waited_for(error: HubError) -> bool:
-    cause = error.__cause__
-    late = grpc.StatusCode.DEADLINE_EXCEEDED
-    return isinstance(cause, grpc.RpcError) and cause.code() is late
 
 
 def _asked(address: HubAddress, ca: Path | None) -> Asked:

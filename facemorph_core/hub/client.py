@@ -2,13 +2,12 @@
 
 Fetched bundles lie in the cache as ``models/HOST_PORT/NAME/VERSION-SHA12.facemorph``. A version
 never changes once published, so one that is there is not fetched again, and a hub that goes back
-to an older one is refused (`facemorph_core.hub.seen`). A cache that cannot be written serves what
-it holds.
+to an older one is refused (`facemorph_core.hub.seen`). What lies there without having been pinned
+or given by the hub is not taken. A cache that cannot be written serves what it holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import Timeout
 
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.caching import cache_dir
-from facemorph_core.errors import BundleError, HubUnreachable
+from facemorph_core.errors import BundleError, HubUnreachable, OutputError
+from facemorph_core.hashing import file_sha256
 from facemorph_core.hub.answers import (
     ModelDescription,
     ModelVersion,
@@ -32,8 +32,8 @@ from facemorph_core.hub.channel import Hub, connected
 from facemorph_core.hub.download import Progress, download
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
-from facemorph_core.hub.seen import require_known, require_pinned, seen_in, write_seen
-from facemorph_core.output import reported_output
+from facemorph_core.hub.seen import Seen, require_known, require_pinned, seen_in, write_seen
+from facemorph_core.output import locked, reported_output
 
 __all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models", "pinned"]
 
@@ -66,7 +66,7 @@ def pinned(ref: str, path: Path) -> str:
     """``ref`` with the version and the SHA-256 of the bundle that was fetched for it."""
     named = CACHED.fullmatch(path.name)
     assert named is not None, "fetch gives names of this form"
-    return replace(HubReference.parse(ref), version=int(named[1]), sha256=_sha256_of(path)).url
+    return replace(HubReference.parse(ref), version=int(named[1]), sha256=file_sha256(path)).url
 
 
 def fetch(
@@ -80,8 +80,8 @@ def fetch(
     """The verified bundle of ``hub://host:port/name@version`` in the cache, fetched if need be.
 
     A numbered version that is there is used without asking the hub. ``latest`` asks; where the
-    hub cannot be reached the newest one that is there is used, with a warning. A hub that is busy
-    is asked again for two minutes.
+    hub cannot be reached the newest one that it gave is used, with a warning. A hub that is busy
+    is asked again (`facemorph_core.hub.patience`).
 
     Raises:
         HubError: there is no such model, the hub refuses or went back to an older version, or what
@@ -93,20 +93,33 @@ def fetch(
     shelf = Shelf.of(reference, cache)
     if path := shelf.find(reference):
         return path  # whole, for it got its name at the end: no lock is needed
-    with reported_output(shelf.folder, hint=WAY_OUT), shelf.alone() as hindrance:
-        if path := shelf.find(reference):
+    try:
+        with connected(reference.address, token=token, ca=ca) as hub:
+            offered = _offered(hub, reference, shelf)
+            with reported_output(shelf.folder, hint=WAY_OUT):
+                return _taken(hub, offered, reference, shelf, progress)
+    except HubUnreachable as error:
+        return _newest_here(shelf, reference, error)
+
+
+def _taken(
+    hub: Hub,
+    offered: hub_pb2.Description,
+    reference: HubReference,
+    shelf: Shelf,
+    progress: Progress | None,
+) -> Path:
+    """The file of what is offered; of several processes that want it one downloads it."""
+    with shelf.alone() as hindrance:
+        # another process may have noted this version meanwhile, or a newer one
+        numbered = replace(reference, version=offered.version)
+        require_known(seen_in(shelf.folder), numbered, offered)
+        if path := shelf.offered(offered):
+            shelf.note(offered, unless=hindrance)
             return path
-        try:
-            with connected(reference.address, token=token, ca=ca) as hub:
-                offered = _offered(hub, reference, shelf)
-                if path := shelf.offered(offered):
-                    shelf.note(offered, unless=hindrance)
-                    return path
-                if hindrance is not None:
-                    raise hindrance
-                return shelf.bring(hub, offered, progress=progress)
-        except HubUnreachable as error:
-            return _newest_here(shelf, reference, error)
+        if hindrance is not None:
+            raise hindrance
+        return shelf.bring(hub, offered, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ class Shelf:
         return cls(models / reference.address.folder / reference.name)
 
     @contextmanager
-    def alone(self) -> Iterator[OSError | None]:
+    def alone(self) -> Iterator[OutputError | None]:
         """Hold the lock of the shelf, which is made if needed; or tell why nothing can be written.
 
         It may be another user's, or of a disk that is read-only or full.
@@ -130,50 +143,65 @@ class Shelf:
         with ExitStack() as stack:
             hindrance = None
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(self.folder / ".lock"))
-            except OSError as error:
+                with reported_output(self.folder, hint=WAY_OUT):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock(stack)
+            except OutputError as error:
                 hindrance = error
             yield hindrance
 
-    def find(self, reference: HubReference) -> Path | None:
-        """The file of the named version, if it is there, sound, and the one that is pinned."""
-        wanted = reference.sha256
-        for number, path in self._held():
-            named = number == reference.version and path.name.endswith(_end(wanted))
-            if named and _is_sound(path) and wanted in ("", _sha256_of(path)):
-                return path
-        return None
+    def _lock(self, stack: ExitStack) -> None:
+        file = self.folder / ".lock"
+        try:
+            stack.enter_context(locked(file, timeout=0, hint=WAY_OUT))
+        except Timeout:
+            log.warning("another process is fetching %s; waiting for it", self.folder.name)
+            stack.enter_context(locked(file, hint=WAY_OUT))
 
-    def newest(self) -> Path | None:
-        """The sound file with the highest version."""
-        held = sorted(self._held(), reverse=True)
-        return next((path for _, path in held if _is_sound(path)), None)
+    def find(self, reference: HubReference) -> Path | None:
+        """The file of the named version, with the bytes that are pinned or that the hub gave."""
+        if reference.version == LATEST:
+            return None
+        known = reference.sha256 or seen_in(self.folder).sha256.get(reference.version)
+        return self._sound(reference.version, known)
+
+    def newest(self, seen: Seen) -> Path | None:
+        """The file of the newest version that the hub gave."""
+        return self._sound(seen.newest, seen.sha256.get(seen.newest))
 
     def offered(self, offered: hub_pb2.Description) -> Path | None:
-        """The file of the offered version, if it is there and sound."""
-        path = self._place(offered)
-        return path if path.is_file() and _is_sound(path) else None
+        """The file of the offered version."""
+        return self._sound(offered.version, offered.sha256)
 
     def bring(
         self, hub: Hub, offered: hub_pb2.Description, *, progress: Progress | None = None
     ) -> Path:
         """The file of the offered version, downloaded; a damaged one is replaced."""
-        path = self._place(offered)
+        path = self._place(offered.version, offered.sha256)
         if path.exists():
             log.warning("%s in the cache is damaged; fetching it again", path)
         self._download(hub, offered, path, progress)
         self.note(offered)
         return path
 
-    def note(self, offered: hub_pb2.Description, *, unless: OSError | None = None) -> None:
+    def note(self, offered: hub_pb2.Description, *, unless: OutputError | None = None) -> None:
         """Remember that the hub gave this; where nothing can be written, nothing new is."""
         seen = seen_in(self.folder)
         if unless is None and (now := seen.plus(offered.version, offered.sha256)) != seen:
             write_seen(now)
 
-    def _place(self, offered: hub_pb2.Description) -> Path:
-        return self.folder / f"{offered.version}{_end(offered.sha256)}"
+    def _place(self, version: int, sha256: str) -> Path:
+        return self.folder / f"{version}-{sha256[:12]}.facemorph"
+
+    def _sound(self, version: int, sha256: str | None) -> Path | None:
+        """The file of a version, if it is there and has this digest."""
+        if sha256 is None:
+            return None
+        path = self._place(version, sha256)
+        try:
+            return path if file_sha256(path) == sha256 else None
+        except OSError:
+            return None
 
     def _download(
         self, hub: Hub, offered: hub_pb2.Description, path: Path, progress: Progress | None
@@ -195,15 +223,6 @@ class Shelf:
         self._forget_partials()
         log.info("fetched %s@%d from %s", offered.name, offered.version, hub.address)
 
-    def _held(self) -> list[tuple[int, Path]]:
-        """What lies there by its names; nothing where nobody lets us look."""
-        try:
-            paths = list(self.folder.iterdir())
-        except OSError:
-            return []
-        names = ((CACHED.fullmatch(path.name), path) for path in paths)
-        return [(int(match[1]), path) for match, path in names if match]
-
     def _forget_partials(self) -> None:
         for leftover in self.folder.glob("*.partial"):
             leftover.unlink()
@@ -218,26 +237,16 @@ def _offered(hub: Hub, reference: HubReference, shelf: Shelf) -> hub_pb2.Descrip
 
 
 def _newest_here(shelf: Shelf, reference: HubReference, error: HubUnreachable) -> Path:
-    path = shelf.newest() if reference.version == LATEST else None
-    if path is None:
+    """The newest that the hub gave, where it cannot be asked; never an older one in its place."""
+    seen = seen_in(shelf.folder)
+    if reference.version != LATEST or seen.newest == LATEST:
         raise error
+    path = shelf.newest(seen)
+    if path is None:
+        raise HubUnreachable(
+            f"{error}; the newest version that it gave, {reference.name}@{seen.newest}, is not in "
+            "the cache or is damaged there",
+            hint=f"{error.hint or 'try again later'}; an older version that is there can be named",
+        ) from error
     log.warning("%s; using the newest version in the cache, %s", error, path.name)
     return path
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether the file can be read and has the digest that its name says."""
-    try:
-        return path.name.endswith(_end(_sha256_of(path)))
-    except OSError:
-        return False
-
-
-def _end(sha256: str) -> str:
-    """How the name of a cached bundle ends; of no digest what all have in common."""
-    return f"-{sha256[:12]}.facemorph" if sha256 else ".facemorph"
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

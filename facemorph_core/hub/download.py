@@ -2,13 +2,11 @@
 
 The header of the stream says how large the bundle is and what its SHA-256 is. A download that
 breaks off leaves its bytes in the partial file; the next attempt asks for the rest. A hub that only
-drips is left after a few attempts, one that is busy when patience ends, and no download takes
-longer than OVERALL_SECONDS.
+drips is left after a few attempts, and no download takes longer than OVERALL_SECONDS.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -17,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
-from facemorph_core.hub.patience import Patience
+from facemorph_core.hashing import file_sha256
+from facemorph_core.hub.patience import Retries
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import SHA256
 
@@ -56,9 +55,10 @@ def download(
         HubUnreachable: the hub went away or is too slow; ``partial`` stays, to be resumed.
         HubError: what came is not what was announced; ``partial`` is gone.
     """
-    limit, patience = Limit(seconds or OVERALL_SECONDS, clock), Patience(clock, sleep)
-    resumed = _fill(stream, partial, limit, patience, size=size, sha256=sha256, progress=progress)
-    if _sha256_of(partial) == sha256:
+    limit = Limit(seconds or OVERALL_SECONDS, clock)
+    retries = Retries(limit.seconds, clock, sleep)
+    resumed = _fill(stream, partial, limit, retries, size=size, sha256=sha256, progress=progress)
+    if file_sha256(partial) == sha256:
         return
     partial.unlink()
     if not resumed:
@@ -107,7 +107,7 @@ def _fill(
     stream: Stream,
     partial: Path,
     limit: Limit,
-    patience: Patience,
+    retries: Retries,
     *,
     size: int,
     sha256: str,
@@ -125,7 +125,7 @@ def _fill(
                 _append(stream(before), file, limit, size=size, sha256=sha256, progress=progress)
             except HubUnreachable as error:
                 brought, took = file.tell() - before, limit.clock() - began
-                patience.after(error, went_on=brought > 0 and brought >= SLOWEST * took)
+                retries.after(error, went_on=brought > 0 and brought >= SLOWEST * took)
         file.flush()
         os.fsync(file.fileno())
     return resumed
@@ -152,8 +152,3 @@ def _append(
             progress(file.tell(), size)
     if file.tell() < size:
         raise HubUnreachable("the hub ended the download early")
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

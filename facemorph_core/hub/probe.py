@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facemorph_core.errors import HubUnreachable, HubUnusable
-from facemorph_core.hub.outlet import connection
+from facemorph_core.hub.outlet import Deadline, connection
 from facemorph_core.hub.reference import HubAddress, is_loopback
 from facemorph_core.printable import printable
 
 __all__ = ["Asked", "obstacle"]
 
 SECONDS = 5.0
-"""For each step."""
+"""For each look."""
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What gRPC says first, too: the preface of HTTP/2 and an empty SETTINGS frame."""
 FRAME, SETTINGS = 9, 4
@@ -78,19 +78,24 @@ def _look_in_plain(asked: Asked) -> None:
 def _look_over_tls(asked: Asked) -> None:
     address = asked.address
     try:
-        chosen = _handshake(asked, _context(asked.trusted)).get("protocol")
+        shown = _handshake(asked, _context(asked.trusted))
     except ssl.SSLCertVerificationError as error:
         raise _about_certificate(asked, error) from error
     except OSError as error:  # ssl.SSLError too
-        if "ALERT" in (getattr(error, "reason", None) or ""):
+        if _is_alert(error):
             raise HubUnusable(
                 f"the hub {address} refuses the connection over TLS: {_words(error)}",
                 hint="ask who runs the hub",
             ) from error
         _say_without_tls(asked)
     else:
-        if chosen != "h2":
+        if shown.protocol != "h2":
             _say_who_answers(address, Speaks.HTTP1)
+        if shown.ended:
+            raise HubUnreachable(
+                f"what listens at {address} ends the connection as soon as TLS is agreed on",
+                hint="it may want a certificate of its readers: ask who runs the hub",
+            )
 
 
 def _say_without_tls(asked: Asked) -> None:
@@ -100,6 +105,11 @@ def _say_without_tls(asked: Asked) -> None:
         if address.is_loopback:
             hint = f"write hub+insecure://{address}, or set FACEMORPH_HUB_INSECURE=1"
         raise HubUnusable(f"the hub {address} speaks plain text and was asked over TLS", hint=hint)
+    if speaks in (Speaks.TLS, Speaks.NOTHING):
+        raise HubUnreachable(
+            f"what listens at {address} does not finish TLS",
+            hint="it may have too much to do: try again in a minute, or check the port",
+        )
     _say_who_answers(address, speaks)
 
 
@@ -118,10 +128,10 @@ def _say_who_answers(address: HubAddress, speaks: Speaks) -> None:
 
 
 def _speaks(asked: Asked) -> Speaks:
-    said = b""
-    with connection(asked.address, seconds=SECONDS) as line, contextlib.suppress(OSError):
+    said, deadline = b"", Deadline(SECONDS)
+    with connection(asked.address, deadline) as line, contextlib.suppress(OSError):
         line.sendall(HELLO)
-        while len(said) < FRAME and (more := line.recv(512)):
+        while len(said) < FRAME and (more := deadline.read(line, 512)):
             said += more
     if len(said) >= FRAME and said[3] == SETTINGS:
         return Speaks.HTTP2
@@ -142,12 +152,41 @@ def _answers_over_tls(asked: Asked) -> bool:
     return True
 
 
-def _handshake(asked: Asked, context: ssl.SSLContext) -> dict[str, Any]:
-    """The certificate that was shown, if it was looked at, and which protocol was agreed on."""
-    line = connection(asked.address, seconds=SECONDS)
+class Shown(NamedTuple):
+    """What came of a handshake."""
+
+    certificate: dict[str, Any]
+    """Empty if nobody looked at it."""
+    protocol: str | None
+    ended: bool
+    """Whether the connection was closed then, without a word."""
+
+
+def _handshake(asked: Asked, context: ssl.SSLContext) -> Shown:
+    """What is shown to us, once both sides have had their say.
+
+    In TLS 1.3 the other side looks at our certificate after its own part, so that what it refuses
+    is heard in what it says first.
+    """
+    deadline = Deadline(SECONDS)
+    line = connection(asked.address, deadline)
+    line.settimeout(deadline.left())
     with line, context.wrap_socket(line, server_hostname=asked.address.host) as secured:
-        shown = secured.getpeercert() or {}
-        return {**shown, "protocol": secured.selected_alpn_protocol()}
+        certificate, protocol = secured.getpeercert() or {}, secured.selected_alpn_protocol()
+        return Shown(certificate, protocol, ended=not _says_something(secured, deadline))
+
+
+def _says_something(secured: ssl.SSLSocket, deadline: Deadline) -> bool:
+    """Whether it does, or takes its time; an alert is an SSLError."""
+    try:
+        secured.sendall(HELLO)
+        return deadline.read(secured, FRAME) != b""
+    except TimeoutError:
+        return True
+    except OSError as error:
+        if _is_alert(error):
+            raise
+        return False
 
 
 def _context(trusted: bytes | None) -> ssl.SSLContext:
@@ -172,7 +211,7 @@ def _about_certificate(asked: Asked, error: ssl.SSLCertVerificationError) -> Hub
     context.check_hostname = False
     context.verify_flags |= X509_V_FLAG_NO_CHECK_TIME
     try:
-        shown = _handshake(asked, context)
+        shown = _handshake(asked, context).certificate
     except OSError:
         return _of_a_stranger(asked)
     begins, ends = _moment(shown["notBefore"]), _moment(shown["notAfter"])
@@ -234,6 +273,10 @@ def _as_written(name: str) -> str:
 
 def _moment(text: str) -> datetime:
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)
+
+
+def _is_alert(error: OSError) -> bool:
+    return "ALERT" in (getattr(error, "reason", None) or "")
 
 
 def _words(error: OSError) -> str:

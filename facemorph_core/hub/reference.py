@@ -26,7 +26,9 @@ LATEST = 0
 
 SCHEMES = {"hub": False, "hub+insecure": True}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})")
+_LABEL = "[A-Za-z0-9-]{1,63}"
+HOST = re.compile(rf"(?=[A-Za-z0-9])(?!.{{254}}){_LABEL}(?:\.{_LABEL})*\.?")
+"""None that the name system could not even be asked for."""
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HINT = "a reference reads hub://HOST:PORT/NAME@latest or hub://HOST:PORT/NAME@3"

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.errors import OutputError, ShardError
-from facemorph_core.output import reported_output
+from facemorph_core.output import locked, reported_output
 from facemorph_core.private import PRIVATE_FILE, opened_privately, private_folder
 from facemorph_core.shards.shard import IndexRow, seal
 from facemorph_core.shards.sources import SourcePhoto
@@ -66,7 +66,7 @@ class PartialShard:
         with reported_output(work.directory):
             private_folder(work.directory)
         try:
-            lock = FileLock(work.directory / "lock", timeout=0, mode=PRIVATE_FILE)
+            lock = locked(work.directory / "lock", mode=PRIVATE_FILE, timeout=0)
             with lock, reported_output(out, hint=_KEPT):
                 work._open(force=force)
                 yield work

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import assert_never
 
 import safetensors
-from filelock import FileLock
 from safetensors.numpy import load, save
 
 from facemorph_core.errors import OutputError, WeightsUnavailable
-from facemorph_core.output import output_error, written_whole
+from facemorph_core.output import locked, output_error, written_whole
 from facemorph_core.weights.convert import (
     Arrays,
     digest_of,
@@ -81,7 +80,7 @@ def fetch(name: str, *, say: Say = log.info) -> Path:
     path = location(weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if _problem(path, weights):
                 arrays, source = _obtain(weights, path.parent, say)
                 _store(path, arrays, weights, source)

@@ -20,11 +20,13 @@ from flwr.app import Context, RecordDict
 from client.app import app as client_app
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.errors import FaceMorphError, LedgerError, OutputError
-from facemorph_core.output import locked, sync_folder
+from facemorph_core.output import held_alone, locked, sync_folder
 from facemorph_core.privacy import GaussianSteps, Heads, SiteLedger
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import shard_for
+from facemorph_core.shards.partial import PartialShard
 from server.app import app as server_app
+from server.catalogue import publish
 from tests.federation.local_grid import LocalGrid, site_settings, tiny_shard, write_config
 
 PHOTOS = frozenset({"a", "b"})
@@ -82,6 +84,16 @@ def test_a_file_system_without_locks_is_a_sentence_and_not_a_wait(
         ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50)
     with pytest.raises(FaceMorphError, match=words):
         shard_for(DataConfig(source="orl", limit=2), seed=0)
+    with (
+        pytest.raises(OutputError, match=words),
+        PartialShard.locked(tmp_path / "faces", "plan"),
+    ):
+        pass
+    with pytest.raises(OutputError, match=words), held_alone(tmp_path, other="run", hint=""):
+        pass
+    (tmp_path / "any.facemorph").touch()
+    with pytest.raises(OutputError, match=words):
+        publish(tmp_path / "any.facemorph", tmp_path / "models", "faces")
 
 
 def test_what_a_run_left_at_a_site_may_go_and_the_ledger_stays(tmp_path, monkeypatch):

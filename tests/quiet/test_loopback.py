@@ -25,10 +25,10 @@ ASKED_BY_ALL = """
 import sys, urllib.request
 import httpx, requests
 for url in sys.argv[1:]:
-    assert requests.get(url, timeout=30).text == "here"
-    assert httpx.get(url, timeout=30).text == "here"
+    assert requests.get(url, timeout=300).text == "here"
+    assert httpx.get(url, timeout=300).text == "here"
     if "::1" not in url:  # for urllib it would have to be [::1], which breaks httpx
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=300) as answer:
             assert answer.read() == b"here"
 """
 
@@ -117,6 +117,8 @@ def test_what_the_user_said_stays(lower, upper, own):
         {"NO_PROXY": "intra"},
         {"no_proxy": "intra,localhost", "NO_PROXY": "other"},
         {"no_proxy": "*"},
+        {"no_grpc_proxy": "intra; echo 'x'", "no_proxy": "other"},
+        {"no_grpc_proxy": ""},
     ],
 )
 def test_the_activated_shell_says_the_same(said, tmp_path: Path):
@@ -124,7 +126,9 @@ def test_the_activated_shell_says_the_same(said, tmp_path: Path):
     script.parent.mkdir(parents=True)
     script.write_text("")
     extend_activation(tmp_path / ".venv")
-    twice = f'. {script}; . {script}; echo "$no_proxy $NO_PROXY"'
+    twice = (
+        f'. {script}; . {script}; echo "$no_proxy"; echo "$NO_PROXY"; echo "${{no_grpc_proxy-}}"'
+    )
     shown = subprocess.run(
         ["sh", "-uc", twice],
         env={"PATH": os.environ["PATH"]} | said,
@@ -133,4 +137,5 @@ def test_the_activated_shell_says_the_same(said, tmp_path: Path):
         check=True,
     )
     expected = past_the_proxy(said)
-    assert shown.stdout.split() == [expected["no_proxy"], expected["NO_PROXY"]]
+    names = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
+    assert shown.stdout.splitlines() == [expected.get(name, "") for name in names]

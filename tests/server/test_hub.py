@@ -41,6 +41,7 @@ from facemorph_core.errors import (
 from facemorph_core.export.bundle import write_bundle
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.models.build import build_model
+from facemorph_core.output import locked
 from server.catalogue import Catalogue, publish
 from server.hub import SERVICE, start, tls
 
@@ -519,6 +520,33 @@ def test_without_the_hub_the_newest_that_is_there_serves(shelf, caplog):
         client.fetch(f"{running.url}/others")
 
 
+@pytest.mark.parametrize("fault", ["rotten", "gone"])
+def test_without_the_hub_no_older_version_serves_as_the_newest(shelf, fault):
+    running = hub_on(shelf)
+    one, two = (client.fetch(f"{running.url}/faces@{version}") for version in (1, 2))
+    running.stop(0)
+    two.write_bytes(two.read_bytes()[:-1]) if fault == "rotten" else two.unlink()
+    with pytest.raises(
+        HubUnreachable, match="newest version that it gave, faces@2, is not"
+    ) as told:
+        client.fetch(f"{running.url}/faces")
+    assert "an older version" in told.value.hint
+    assert client.fetch(f"{running.url}/faces@1") == one
+
+
+def test_what_no_hub_gave_is_not_served_from_the_cache(shelf, bundles):
+    running = hub_on(shelf)
+    one = client.fetch(f"{running.url}/faces@1")
+    running.stop(0)
+    dropped = one.with_name(f"9-{sha256(bundles[1])[:12]}.facemorph")
+    shutil.copyfile(bundles[1], dropped)
+    assert client.fetch(f"{running.url}/faces") == one
+    with pytest.raises(HubUnreachable):
+        client.fetch(f"{running.url}/faces@9")
+    pin = f"{running.url}/faces@9#{sha256(bundles[1])}"
+    assert client.fetch(pin) == dropped  # whoever pins says which bytes
+
+
 def test_a_refusal_is_not_taken_for_silence(shelf, certificate):
     credentials = tls(certificate.cert, certificate.key)
     running = start(Catalogue(shelf), "127.0.0.1:0", credentials=credentials, token=TOKEN)
@@ -567,6 +595,28 @@ def test_several_at_once_fetch_once(shelf, monkeypatch):
         assert counting.offsets == [0]
     finally:
         running.stop(0)
+
+
+@pytest.mark.timeout(300)  # a wait behind others is what this is about
+def test_nobody_waits_for_a_hub_that_is_down_behind_another(shelf):
+    running = hub_on(shelf)
+    held = client.fetch(f"{running.url}/faces")
+    running.stop(0)
+    with locked(held.parent / ".lock"):
+        assert client.fetch(f"{running.url}/faces") == held
+        with pytest.raises(HubUnreachable):
+            client.fetch(f"{running.url}/faces@9")
+
+
+def test_who_waits_for_another_process_says_so(plain, caplog):
+    folder = client.fetch(f"{plain.url}/faces@2").parent
+    with ThreadPoolExecutor(1) as reader:
+        with locked(folder / ".lock"):
+            waiting = reader.submit(client.fetch, f"{plain.url}/faces@1")
+            while "another process is fetching faces" not in caplog.text:
+                assert not waiting.done()
+                time.sleep(0.01)
+        assert waiting.result().name.startswith("1-")
 
 
 def test_a_lying_hub_cannot_choose_the_files_name(plain, monkeypatch):
@@ -729,8 +779,12 @@ def test_a_version_keeps_its_bytes(plain, shelf, bundles, monkeypatch):
             client.fetch(f"{plain.url}/faces@{version}")
     pin = f"{plain.url}/faces@2#{sha256(bundles[0])}"
     assert pin in caught.value.hint
+    old = shutil.copyfile(bundles[1], path)  # as it lies there if it was not removed
     assert client.fetch(pin).read_bytes() == bundles[0].read_bytes()
-    assert client.fetch(f"{plain.url}/faces").read_bytes() == bundles[0].read_bytes()
+    assert old.exists()
+    for version in ("2", "latest"):
+        again = client.fetch(f"{plain.url}/faces@{version}")
+        assert again.read_bytes() == bundles[0].read_bytes()
 
 
 def test_what_a_hub_only_says_is_not_remembered(impostor, plain):
