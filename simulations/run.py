@@ -31,6 +31,7 @@ from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
 from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
+from facemorph_core.shards.shard import check_size
 from server.choose import choose_run
 from server.runs import RunDirectory, tell_ignored
 from server.runstate import REASON_FILE, as_error, changes_of, read_state
@@ -88,7 +89,8 @@ def simulate(
         tell_ignored(path, changes_of(path, state, config))
         return path
     require_travelling(config_file)
-    shard_for(config.data, seed=config.seed, progress=on_prepare)
+    faces = shard_for(config.data, seed=config.seed, progress=on_prepare)
+    check_size(faces.size, config.model.image_size)
     with RunDirectory.held(path, config):
         pass  # what the server would refuse is refused now, before Flower starts
     before = -1  # rounds that were there before the last try

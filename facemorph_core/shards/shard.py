@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import framing
-from facemorph_core.errors import OutputError, ShardError
+from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.output import reported_output
 from facemorph_core.private import opened_privately, private_folder
 from facemorph_core.shards.files import (
@@ -48,6 +48,7 @@ __all__ = [
     "SPLITS",
     "IndexRow",
     "Shard",
+    "check_size",
     "seal",
     "write_shard",
     "write_view",
@@ -175,6 +176,15 @@ def write_shard(
             np.save(file, faces, allow_pickle=False)
         seal(directory, landmarks, index, source=source, skipped=skipped)
     return Shard.open(out)
+
+
+def check_size(held: int, wanted: int) -> None:
+    """Raise ModelError if faces of ``held`` px are for a model of ``wanted`` px."""
+    if held != wanted:
+        raise ModelError(
+            f"the shard holds faces of {held} px, the model wants {wanted} px",
+            hint="set model.image_size to the shard's size, or prepare the shard again",
+        )
 
 
 def seal(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.errors import ModelError, ShardError
+from facemorph_core.errors import ShardError
 from facemorph_core.identity_loss import cut
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.hull import hull_masks
+from facemorph_core.shards.shard import check_size
 
 
 @runtime_checkable
@@ -48,18 +49,9 @@ class Batch(NamedTuple):
     """What the identity net looks at in the first k images, (x, y) pixels; None: it does not."""
 
 
-def check_size(faces: Faces, image_size: int) -> None:
-    """Raise ModelError if the shard's faces are of another size than the model's."""
-    if faces.size != image_size:
-        raise ModelError(
-            f"the shard holds faces of {faces.size} px, the model wants {image_size} px",
-            hint="set model.image_size to the shard's size, or prepare the shard again",
-        )
-
-
 def train_rows(faces: Faces, image_size: int) -> NDArray[np.int64]:
     """Rows to train on, or why there is nothing to train on."""
-    check_size(faces, image_size)
+    check_size(faces.size, image_size)
     rows = faces.rows("train")
     if len(rows) == 0:
         raise ShardError(

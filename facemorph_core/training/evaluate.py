@@ -16,7 +16,8 @@ from facemorph_core.metrics.evaluation import spread
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.metrics.ssim import ssim
 from facemorph_core.models import Autoencoder
-from facemorph_core.training.batches import Faces, check_size
+from facemorph_core.shards.shard import check_size
+from facemorph_core.training.batches import Faces
 from facemorph_core.training.compute import choose_compute, cpu_threads
 from facemorph_core.training.reconstruct import decode, encode
 
@@ -44,7 +45,7 @@ def evaluate_rows(
     model: Autoencoder, shard: Faces, rows: NDArray[np.int64], config: RunConfig
 ) -> dict[str, float]:
     """As `evaluate_shard`, of these rows."""
-    check_size(shard, model.image_size)
+    check_size(shard.size, model.image_size)
     scores = face_scores(model, shard, rows, config)
     sums = {name: float(each.sum()) for name, each in scores.items()}
     return {"examples": float(len(rows))} | sums

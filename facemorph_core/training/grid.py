@@ -11,6 +11,7 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import AE, Autoencoder
+from facemorph_core.shards.shard import check_size
 from facemorph_core.training.batches import Faces
 from facemorph_core.training.reconstruct import decode, encode
 
@@ -29,6 +30,7 @@ def draw_grid(model: Autoencoder, shard: Faces | None, config: RunConfig) -> Ima
     wanted, geometry = config.evaluation, geometry_of(config.model.geometry, model.image_size)
     rows: list[NDArray[np.uint8]] = []
     if shard is not None and len(shard.rows(wanted.split)):
+        check_size(shard.size, model.image_size)
         chosen = spread(shard.rows(wanted.split), COLUMNS)
         faces = shard.images(chosen)
         codes = encode(model, geometry, faces, shard.landmarks(chosen))

@@ -21,7 +21,7 @@ from facemorph_core.privacy import GaussianSteps, SiteLedger, SiteLimits, Spent
 from facemorph_core.privacy.mechanism import poisson_batch
 from facemorph_core.privacy.photos import distinct
 from facemorph_core.privacy.secret import Secret
-from facemorph_core.training.batches import check_size
+from facemorph_core.shards.shard import check_size
 from facemorph_core.training.compute import choose_compute
 from facemorph_core.training.evaluate import face_scores
 from facemorph_core.training.private import PrivateFaces, private_config
@@ -52,7 +52,7 @@ def score_privately(
     rate = min(1.0, config.evaluation.max_faces / len(rows))
     people = len({shard.people[row] for row in rows.tolist()})
     limits.check_scoring(config, ledger, people=min(people, int(rate * len(rows))))
-    check_size(shard, model.image_size)
+    check_size(shard.size, model.image_size)
     choose_compute(config.training)  # or why there is none here, before it costs anything
     privacy = private_config(config)
     scoring = privacy.scoring

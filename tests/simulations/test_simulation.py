@@ -19,7 +19,7 @@ import pytest
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import split_overrides
-from facemorph_core.errors import ConfigError, FederationError, OutputError
+from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
 from facemorph_core.rundir import read_metrics
 from server.runs import RunDirectory
 from server.runstate import read_state
@@ -166,6 +166,14 @@ def test_a_run_that_flower_gives_up_is_tried_again_while_tries_bring_rounds(
     with expected:
         simulate(APP / "configs" / "default.yaml", overrides, root=tmp_path / "runs")
     assert next(tries, None) is None
+
+
+def test_a_model_of_another_size_than_the_faces_is_refused_before_anything_starts(tmp_path):
+    shard = tiny_shard(tmp_path / "shard", size=32)
+    overrides = [*TINY, f"data.path={shard.path}", "model.image_size=64"]
+    with pytest.raises(ModelError, match="holds faces of 32 px, the model wants 64 px"):
+        simulate(APP / "configs/default.yaml", overrides, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_config_outside_the_app_is_refused(tmp_path):
