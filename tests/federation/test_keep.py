@@ -65,6 +65,12 @@ class Kept:
         return [each for each in self.of_it() if each.name().startswith("python")]
 
 
+def heeding_signals() -> None:
+    """Also where the tests run under nohup: what a shell ignores at its start, it cannot trap."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture(params=["", "set -m"], ids=["in a script", "with job control"])
 def kept(request, tmp_path) -> Iterator[Callable[[str], Kept]]:
     made: list[Kept] = []
@@ -76,7 +82,9 @@ def kept(request, tmp_path) -> Iterator[Callable[[str], Kept]]:
         start = f"keep {sys.executable} {server} {words} & echo $! > keeper; wait $!"
         script = f"{request.param}\n{definition}\n{start}\n"
         command = ["bash", "--noprofile", "--norc", "-c", script]
-        shell = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+        shell = subprocess.Popen(
+            command, cwd=tmp_path, start_new_session=True, preexec_fn=heeding_signals
+        )
         made.append(Kept(tmp_path, shell))
         wait_until(lambda: made[-1].starts == 1)
         return made[-1]
