@@ -66,15 +66,15 @@ def test_pixels_lie_where_the_triangle_around_them_sends_them(seed: int) -> None
     assert max(errors) < 1.5  # a pixel on an edge may be painted by the neighbour
 
 
-def folds(face: np.ndarray) -> bool:
-    """Whether a part of the face outside the inner lips lies behind another, as a turned jaw may."""
+def folds(drawn: np.ndarray) -> bool:
+    """Whether a part of a face, its inner lips aside, lies behind another, as a turned jaw may."""
     corners = mesh.triangles()
     corners = corners[~((corners >= 60) & (corners < NUM_LANDMARKS)).any(axis=1)]
 
     def areas(points: np.ndarray) -> np.ndarray:
         return np.linalg.det(points[corners][:, 1:] - points[corners][:, :1])
 
-    return bool((areas(face) * areas(mesh.vertices(mean_shape())) < 0).any())
+    return bool((areas(drawn) * areas(mesh.vertices(mean_shape())) < 0).any())
 
 
 @given(seed=seeds)
