@@ -11,9 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 
-from facemorph_core.cores import available_cores
-
-__all__ = ["available_cores", "worker_pool"]
+__all__ = ["worker_pool"]
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:

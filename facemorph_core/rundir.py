@@ -48,9 +48,9 @@ def read_rolled_back(run: Path) -> list[dict[str, Any]]:
     return read_entries(run / ROLLED_BACK)
 
 
-def numbered(folder: Path, kind: str) -> dict[int, Path]:
-    """The files KIND-NNNN.* of a folder by their numbers, in that order: as text 9999 is last."""
-    name = re.compile(rf"{kind}-(\d+)\.\w+")
+def numbered(folder: Path, kind: str, suffix: str) -> dict[int, Path]:
+    """The files KIND-NNNN.SUFFIX of a folder by their numbers, which as text end with 9999."""
+    name = re.compile(rf"{kind}-(\d+){re.escape(suffix)}")
     found = [
         (int(m[1]), path) for path in folder.glob(f"{kind}-*") if (m := name.fullmatch(path.name))
     ]

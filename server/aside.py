@@ -15,7 +15,7 @@ __all__ = ["free_folder", "later_files", "move"]
 def later_files(run: Path, *, after: int) -> Iterator[Path]:
     """Checkpoints and pictures of the rounds past ``after``."""
     yield from Checkpoints(run).files(after=after)
-    for number, path in numbered(run / "samples", "round").items():
+    for number, path in numbered(run / "samples", "round", ".png").items():
         if number > after:
             yield path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,8 +47,10 @@ class Judged:
         return f"{self.measure.words} {self.value:.4g}{self.measure.unit}"
 
 
-def best_round(entries: Sequence[Mapping[str, Any]]) -> Judged | None:
-    """The best of the rounds from 1 on; None if no figure judges any of them.
+def best_round(
+    entries: Iterable[Mapping[str, Any]], *, among: Collection[int] | None = None
+) -> Judged | None:
+    """The best of the rounds from 1 on, or of those ``among`` them; None if no figure judges any.
 
     The highest PSNR at the server; where no round has one, at the sites; where none has that
     either, the lowest training loss. Of equal rounds the first. What cannot be judges nothing: a
@@ -57,6 +59,7 @@ def best_round(entries: Sequence[Mapping[str, Any]]) -> Judged | None:
     The sites' figures are their word. A lie within what is possible can still make a round the
     best; the server's own faces (``evaluation.faces``) judge without them.
     """
+    entries = [each for each in entries if among is None or each.get("round") in among]
     for measure in _MEASURES:
         rounds = [found for entry in entries if (found := _by(measure, entry)) is not None]
         if rounds:

@@ -17,7 +17,7 @@ __all__ = ["Arrays", "Checkpoints", "OwnArrays"]
 
 OwnArrays = dict[str, NDArray[np.float32]]
 Arrays = Mapping[str, NDArray[np.float32]]
-_KINDS = ("round", "optimiser")
+_KINDS, _SUFFIX = ("round", "optimiser"), ".safetensors"
 _MEMORY = "memory"
 """A note in the weights that memory belongs to them; none in those of earlier versions."""
 
@@ -30,7 +30,7 @@ class Checkpoints:
 
     def rounds(self) -> list[int]:
         """The rounds whose weights are there, in their order."""
-        return list(numbered(self.folder, "round"))
+        return list(numbered(self.folder, "round", _SUFFIX))
 
     def files(self, *, after: int) -> list[Path]:
         """All files of the rounds past ``after``."""
@@ -91,10 +91,10 @@ class Checkpoints:
         return _MEMORY in note or self._file("optimiser", number).exists()
 
     def _file(self, kind: str, number: int) -> Path:
-        return self.folder / f"{kind}-{number:04d}.safetensors"
+        return self.folder / f"{kind}-{number:04d}{_SUFFIX}"
 
     def _all(self) -> list[tuple[int, Path]]:
-        return [item for kind in _KINDS for item in numbered(self.folder, kind).items()]
+        return [item for kind in _KINDS for item in numbered(self.folder, kind, _SUFFIX).items()]
 
 
 def _head(file: Path) -> Mapping[str, str]:

@@ -174,8 +174,7 @@ class RunDirectory:
     @property
     def best(self) -> Judged | None:
         """The best of the rounds whose checkpoints are on the disk."""
-        there = set(self.checkpoints.rounds())
-        return best_round([entry for entry in self._entries if entry["round"] in there])
+        return best_round(self._entries, among=self.checkpoints.rounds())
 
     # --- what a round leaves -----------------------------------------------------------------
 

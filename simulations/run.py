@@ -285,7 +285,8 @@ def _keep_what_it_printed(run_id: str, log: Path, home: Path, environment: dict[
     Returns what it said of an error; empty if nothing.
     """
     printed = _called(["log", run_id, "--show"], home, environment).stdout
-    with log.open("a", encoding="utf-8") as file:
+    # A full disk must not hide why the run failed.
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
         file.write(f"\n--- what run {run_id} printed ---\n{printed}")
     return _error_in(printed)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,8 @@ from facemorph_core.export.bundle import write_bundle
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.privacy import Told, read_told
 from facemorph_core.privacy.spent import rounded_up
-from facemorph_core.rundir import read_metrics
+from facemorph_core.rundir import numbered, read_metrics
 
-_CHECKPOINT = re.compile(r"^(round|epoch)-(\d+)\.safetensors$")
 _NOT_FIGURES = {"round", "epoch", "present", "asked", "examples", "images", "seconds", "steps"}
 _NOT_FIGURES |= {"bytes_down", "bytes_up", "epsilon", "delta"}
 """What a row of the run's figures says of the work rather than of the model."""
@@ -182,9 +180,9 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checkpoints(run: Path) -> Iterator[Checkpoint]:
-    for path in (run / "checkpoints").glob("*.safetensors"):
-        if match := _CHECKPOINT.match(path.name):
-            yield Checkpoint(path, match[1], int(match[2]))
+    for unit in ("round", "epoch"):
+        for number, path in numbered(run / "checkpoints", unit, ".safetensors").items():
+            yield Checkpoint(path, unit, number)
 
 
 def _default_name(checkpoint: Checkpoint, *, chosen: bool) -> str:

@@ -155,5 +155,5 @@ def _json(path: Path) -> Any:
 
 def _spread(folder: Path) -> list[Path]:
     """The first, the last and some pictures between them."""
-    pictures = list(numbered(folder, "round").values())
+    pictures = list(numbered(folder, "round", ".png").values())
     return [pictures[i] for i in spread(np.arange(len(pictures)), _SHOWN_SAMPLES)]

@@ -59,7 +59,7 @@ def kept_rounds(run: Path) -> list[Kept]:
     state, checkpoints = _state(run), Checkpoints(run)
     there = [number for number in checkpoints.rounds() if number <= state.round]
     entries = {number_of(entry): entry for entry in read_metrics(run)}
-    best = best_round([entries[number] for number in there if number in entries])
+    best = best_round(entries.values(), among=there)
     return [
         Kept(
             number,
@@ -85,26 +85,25 @@ def rollback(run: Path, *, to: int) -> Path:
     with hold(run, hint="end the run first"), reported_output(run):
         state = _state(run)
         _require_whole(run, to)
-        later = [entry for entry in read_metrics(run) if number_of(entry) > to]
+        entries = read_metrics(run)
         aside = free_folder(run)
         known = [json.dumps(entry) for entry in read_rolled_back(run)]
-        for entry in later:
-            if json.dumps(entry) not in known:  # there already, if a kill came between
+        for entry in entries:
+            # it is there already, if a kill came between
+            if number_of(entry) > to and json.dumps(entry) not in known:
                 append_entry(run / ROLLED_BACK, entry)
         made_at_the_end = [run / name for name in MADE_AT_THE_END if (run / name).exists()]
         for path in [*later_files(run, after=to), *made_at_the_end]:
             move(path, aside / path.relative_to(run))
         # The state counts from here on; were it first, the next start would forget the lines.
-        entries = [entry for entry in read_metrics(run) if number_of(entry) <= to]
-        there = set(Checkpoints(run).rounds())
-        best = best_round([entry for entry in entries if number_of(entry) in there])
+        best = best_round(entries, among=Checkpoints(run).rounds())
         write_state(
             run,
             replace(
                 state, round=to, status="running", error="", best_round=best.round if best else 0
             ),
         )
-        write_entries(run / METRICS, entries)
+        write_entries(run / METRICS, [entry for entry in entries if number_of(entry) <= to])
     return aside
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.cores import available_cores
 from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips, lpips
 from facemorph_core.metrics.evaluation import (
     Columns,
@@ -23,7 +24,6 @@ from facemorph_core.metrics.evaluation import (
     ssim_judge,
 )
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
-from facemorph_core.processes import available_cores
 from simulations.bench.method import Method
 from simulations.bench.sets import Distance, SetJudge
 

@@ -17,6 +17,7 @@ import pytest
 
 from simulations.run import APP
 from tests.federation.page import commands_of
+from tests.signals import heeding_signals
 
 KEEP = {c.text for c in commands_of(APP / "docs" / "deployment.md") if c.text.startswith("keep()")}
 HANGS = 100.0  # seconds
@@ -63,12 +64,6 @@ class Kept:
     def servers(self) -> list[psutil.Process]:
         """The programs among these."""
         return [each for each in self.of_it() if each.name().startswith("python")]
-
-
-def heeding_signals() -> None:
-    """Also where the tests run under nohup: what a shell ignores at its start, it cannot trap."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(params=["", "set -m"], ids=["in a script", "with job control"])

@@ -18,6 +18,7 @@ from server.runstate import read_state
 from simulations.family import family
 from simulations.run import APP
 from tests.federation.local_grid import tiny_shard
+from tests.signals import heeding_signals
 from tests.simulations.test_simulation import TINY
 
 CUT_LOOSE = """
@@ -56,12 +57,6 @@ def to_its_group(process: subprocess.Popen, *numbers: int) -> None:
         with contextlib.suppress(ProcessLookupError):  # ended by the one before
             os.killpg(process.pid, number)
         time.sleep(0.2)
-
-
-def heeding_signals() -> None:
-    """A job in a shell's background is started with SIGINT ignored; ours are to be reached."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def left_of(pids: set[int], scratch: Path, *, seconds: float = 120) -> list[str]:
