@@ -13,12 +13,12 @@ from flwr.app import Context
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from facemorph_core.caching import cache_dir, user_folder
 from facemorph_core.config import RunConfig
+from facemorph_core.disk.cache import cache_dir, user_folder
+from facemorph_core.disk.private import is_open_to_others, private_folder
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import ShardError
 from facemorph_core.privacy import Heads, SiteLedger, SiteLimits, load_limits
-from facemorph_core.private import is_open_to_others, private_folder
-from facemorph_core.rundir import write_atomic
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.shard import Shard

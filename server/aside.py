@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from facemorph_core.output import sync_folder
-from facemorph_core.rundir import numbered
+from facemorph_core.disk.output import sync_folder
+from facemorph_core.disk.records import numbered
 from server.checkpoints import Checkpoints
 
 __all__ = ["free_folder", "later_files", "move"]

@@ -20,14 +20,14 @@ from typing import IO
 
 from facemorph_core.bundle.manifest import Manifest
 from facemorph_core.bundle.read import open_bundle, verify
+from facemorph_core.disk.hashing import file_sha256
+from facemorph_core.disk.output import locked, output_error, sync_folder, written_whole
 from facemorph_core.errors import (
     BundleError,
     HubError,
     UnknownModel,
 )
-from facemorph_core.hashing import file_sha256
 from facemorph_core.hub.reference import LATEST, NAME, checked_name
-from facemorph_core.output import locked, output_error, sync_folder, written_whole
 
 __all__ = ["Catalogue", "Entry", "publish"]
 

@@ -10,8 +10,8 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from facemorph_core.disk.records import numbered, write_atomic
 from facemorph_core.errors import FederationError
-from facemorph_core.rundir import numbered, write_atomic
 
 __all__ = ["Arrays", "Checkpoints", "OwnArrays"]
 

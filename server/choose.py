@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facemorph_core.config import RunConfig
+from facemorph_core.disk.output import reported_output
 from facemorph_core.errors import ConfigError, FederationError
-from facemorph_core.output import reported_output
 from server.runs import nothing_to_go_on_with, too_few_rounds
 from server.runstate import RunState, changes_of, read_state, reason
 

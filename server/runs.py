@@ -32,9 +32,9 @@ from typing import Any
 from facemorph_core.bundle.locate import RUN_BUNDLE
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
 from facemorph_core.config.changes import Change, in_words
+from facemorph_core.disk.output import held_alone, reported_output
+from facemorph_core.disk.records import append_metrics, keep_metrics, read_metrics, write_atomic
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.output import held_alone, reported_output
-from facemorph_core.rundir import append_metrics, keep_metrics, read_metrics, write_atomic
 from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round
 from server.checkpoints import Arrays, Checkpoints, OwnArrays

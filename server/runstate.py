@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 from facemorph_core.config import RunConfig, digest, load_run_config
 from facemorph_core.config.changes import Change, changes
 from facemorph_core.config.strict_yaml import read_yaml
+from facemorph_core.disk.output import FULL, output_error
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import ConfigError, FaceMorphError, FederationError, OutputError
-from facemorph_core.output import FULL, output_error
-from facemorph_core.rundir import write_atomic
 
 FORMAT_VERSION = 1
 REASON_FILE = "FACEMORPH_REASON_FILE"

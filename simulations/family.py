@@ -82,7 +82,7 @@ def family(*, patience: float = 10.0) -> Iterator[Family]:
 
 
 def _new_folder() -> Path:
-    from facemorph_core.output import reported_output  # the guardian does without
+    from facemorph_core.disk.output import reported_output  # the guardian does without
 
     with reported_output(Path("a temporary folder"), hint="name a writable one in TMPDIR"):
         made = Path(tempfile.mkdtemp(prefix="facemorph-"))

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from facemorph_core.bundle.locate import is_file
-from facemorph_core.caching import cache_dir
 from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.output import reported_output
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FaceMorphError, FederationError
 from facemorph_core.loopback import past_the_proxy
-from facemorph_core.output import reported_output
 from facemorph_core.quiet import SWITCHES
-from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
 from server.choose import choose_run

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.geometry import Points
 from facemorph_core.alignment.resample import reflected_crop
 from facemorph_core.alignment.shape_predictor import Forest, predict, unpack
-from facemorph_core.caching import cache_dir
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.errors import OutputError, WeightsUnavailable
-from facemorph_core.hashing import file_sha256
 
 __all__ = ["Box", "DetectedFace", "DlibDetector", "LandmarkDetector", "landmark_weights"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.bundle.archive import NotCanonical, pack, unpack
-from facemorph_core.npy import array_or_none
+from facemorph_core.disk.npy import array_or_none
 
 IMAGES = 2
 CODE_TOLERANCE = 1e-3

@@ -63,8 +63,8 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("an average takes two photos or more")
+    from facemorph_core.disk.output import named_after
     from facemorph_core.morphing.blend import check_picture
-    from facemorph_core.output import named_after
 
     weighed = [_weighed(text) for text in photos]
     paths = [path for path, _ in weighed]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.disk.output import check_writable
 from facemorph_core.errors import MissingExtra
-from facemorph_core.output import check_writable
 
 
 def command(

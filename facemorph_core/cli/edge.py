@@ -21,8 +21,8 @@ from typing import NoReturn
 
 import click
 
+from facemorph_core.disk.output import FULL, output_error
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.output import FULL, output_error
 from facemorph_core.printable import printable
 
 UNFORESEEN, SIGNALLED, READER_GONE = 70, 128, 141

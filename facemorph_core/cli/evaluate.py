@@ -91,8 +91,8 @@ def evaluate(
       facemorph-core evaluate --model model.facemorph --shard shard/ --split test \\
           --metrics psnr,ssim,lpips,identity --json | jq .psnr.mean
     """  # noqa: D301 - \b is click's
+    from facemorph_core.disk.output import check_writable
     from facemorph_core.metrics.report import check_report, to_json, write_csv, write_report
-    from facemorph_core.output import check_writable
 
     wanted = _metrics(metrics)
     if per_image is not None:

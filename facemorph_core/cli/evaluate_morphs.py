@@ -54,13 +54,13 @@ def command(
 
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.cli.progress import progress_bar
+    from facemorph_core.disk.records import write_atomic
     from facemorph_core.morph_quality.judges import judges_here
     from facemorph_core.morph_quality.study import run_study
     from facemorph_core.morph_quality.summary import summarised
     from facemorph_core.morphing.engine import Morpher
     from facemorph_core.report.film_strips import film_strips
     from facemorph_core.report.morph_report import write_morph_report
-    from facemorph_core.rundir import write_atomic
 
     morpher = Morpher(open_bundle(find_model(model)), size=128, fit=fit)
     found, about = _found(pairs, split, count, seed)

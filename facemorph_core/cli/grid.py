@@ -59,8 +59,8 @@ def command(
     started = time.monotonic()
     if len(photos) != CORNERS:
         raise typer.BadParameter(f"a grid is between four photos (got {len(photos)})")
+    from facemorph_core.disk.output import named_after
     from facemorph_core.morphing.blend import check_picture, corner_weights
-    from facemorph_core.output import named_after
 
     check_photos(photos)
     output = out or photos[0].with_name(f"{named_after(photos)}-grid.png")

@@ -105,9 +105,9 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
+    from facemorph_core.disk.output import check_writable, named_after
     from facemorph_core.morphing.blend import check_picture
     from facemorph_core.morphing.media import check_output
-    from facemorph_core.output import check_writable, named_after
 
     check_photos(photos)
     outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
@@ -193,8 +193,8 @@ def _write_strips(
     """A picture of each transition in all modes."""
     from itertools import pairwise
 
+    from facemorph_core.disk.output import written_whole
     from facemorph_core.morphing.encoders import write_picture
-    from facemorph_core.output import written_whole
     from facemorph_core.report.film_strips import draw_strips, film_strips
 
     size = min(morpher.size or PLAYED_SIZE, LARGEST_STRIP)

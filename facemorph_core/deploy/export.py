@@ -17,9 +17,9 @@ from facemorph_core.bundle import Bundle
 from facemorph_core.bundle.read import to_model
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.tensorrt import problems
+from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.inference import cpu_session
-from facemorph_core.output import output_error, written_whole
 
 __all__ = ["HALVES", "Exported", "export", "session"]
 

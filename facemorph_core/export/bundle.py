@@ -40,11 +40,11 @@ from facemorph_core.bundle.manifest import (
 )
 from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.bundle.reference import Reference, draw_pixels, pack_reference
+from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import ModelError
 from facemorph_core.export.onnx import Precision, export_half
 from facemorph_core.latent.geometry import GeometryKind, shape_numbers
 from facemorph_core.models import Autoencoder
-from facemorph_core.output import written_whole
 
 log = logging.getLogger(__name__)
 

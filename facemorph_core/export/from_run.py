@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 from facemorph_core.bundle.locate import RUN_BUNDLE, SUFFIX
 from facemorph_core.config.load import load_run_config
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
+from facemorph_core.disk.records import numbered, read_metrics
 from facemorph_core.errors import ModelError
 from facemorph_core.export.bundle import write_bundle
 from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.privacy import Told, read_told
 from facemorph_core.privacy.spent import rounded_up
-from facemorph_core.rundir import numbered, read_metrics
 
 _NOT_FIGURES = {"round", "epoch", "present", "asked", "examples", "images", "seconds", "steps"}
 _NOT_FIGURES |= {"bytes_down", "bytes_up", "epsilon", "delta"}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import facemorph_core
 from facemorph_core.config import RunConfig, digest
+from facemorph_core.disk.hashing import core_sha256, files_sha256
 from facemorph_core.federated.refusal import Refusal, Refused
-from facemorph_core.hashing import core_sha256, files_sha256
 
 
 @dataclass(frozen=True, slots=True)

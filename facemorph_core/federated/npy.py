@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.disk.npy import array_or_none
 from facemorph_core.errors import FederationError
-from facemorph_core.npy import array_or_none
 
 __all__ = ["array_in"]
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from filelock import Timeout
 
 from facemorph_core.bundle.read import open_bundle
-from facemorph_core.caching import cache_dir
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.hashing import file_sha256
+from facemorph_core.disk.output import locked, reported_output
 from facemorph_core.errors import BundleError, HubUnreachable, OutputError
-from facemorph_core.hashing import file_sha256
 from facemorph_core.hub.answers import (
     ModelDescription,
     ModelVersion,
@@ -33,7 +34,6 @@ from facemorph_core.hub.download import Progress, download
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
 from facemorph_core.hub.seen import Seen, require_known, require_pinned, seen_in, write_seen
-from facemorph_core.output import locked, reported_output
 
 __all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models", "pinned"]
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
-from facemorph_core.hashing import file_sha256
 from facemorph_core.hub.patience import Retries
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import SHA256

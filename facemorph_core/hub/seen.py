@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import HubError
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, SHA256, HubReference
-from facemorph_core.output import written_whole
 
 __all__ = ["Seen", "require_known", "require_pinned", "seen_in", "write_seen"]
 

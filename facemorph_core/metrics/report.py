@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.disk.output import check_writable, output_error, written_whole
 from facemorph_core.metrics.bootstrap import LEVEL, RESAMPLES, Interval, intervals_json
 from facemorph_core.metrics.evaluation import Columns, intervals, spread
 from facemorph_core.metrics.groups import groups_json, groups_of
-from facemorph_core.output import check_writable, output_error, written_whole
 
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import Bundle

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from facemorph_core.alignment import mesh
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.alignment.landmarks import LandmarkDetector
+from facemorph_core.disk.output import reported_output
+from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.resume import claim
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.morph_quality.judges import Judges, Remembering
@@ -29,9 +32,6 @@ from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.engine import FRAMES_VERSION, Morpher
 from facemorph_core.morphing.transition import STEPS, alphas
-from facemorph_core.output import reported_output
-from facemorph_core.resume import claim
-from facemorph_core.rundir import write_atomic
 
 __all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.alignment.align import AlignedFace
+from facemorph_core.disk.output import check_writable, written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.choices import PICTURE_SUFFIXES
 from facemorph_core.morphing.encoders import write_picture
 from facemorph_core.morphing.provenance import Provenance
-from facemorph_core.output import check_writable, written_whole
 
 __all__ = ["MorphBlend", "check_picture", "corner_weights"]
 

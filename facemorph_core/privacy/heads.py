@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from facemorph_core.disk.output import locked
+from facemorph_core.disk.private import PRIVATE_FILE, private_folder
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import LedgerError
-from facemorph_core.output import locked
 from facemorph_core.privacy.ledger import Ledger
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
-from facemorph_core.private import PRIVATE_FILE, private_folder
-from facemorph_core.rundir import write_atomic
 
 FORMAT_VERSION = 1
 

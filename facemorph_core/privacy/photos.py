@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.disk.private import private_folder
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import LedgerError
-from facemorph_core.private import private_folder
-from facemorph_core.rundir import write_atomic
 
 PhotoSet = frozenset[str]
 

@@ -20,14 +20,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from facemorph_core.disk.output import locked, sync_folder
+from facemorph_core.disk.private import PRIVATE_FILE, opened_privately, private_folder
 from facemorph_core.errors import LedgerError, OutputError
-from facemorph_core.output import locked, sync_folder
 from facemorph_core.privacy.events import Event, GaussianSteps, PlainRelease
 from facemorph_core.privacy.heads import Heads
 from facemorph_core.privacy.ledger import Ledger, charge, first_line, next_line, parse
 from facemorph_core.privacy.photos import PhotoSet, keep_set, kept_set
 from facemorph_core.privacy.spent import Spent
-from facemorph_core.private import PRIVATE_FILE, opened_privately, private_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from facemorph_core.disk.records import (
+    METRICS,
+    ROLLED_BACK,
+    append_entry,
+    read_entries,
+    write_entries,
+)
 from facemorph_core.errors import FederationError
 from facemorph_core.privacy.spent import Spent, rounded_up
-from facemorph_core.rundir import METRICS, ROLLED_BACK, append_entry, read_entries, write_entries
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.morph_quality.study import CURVE, Study
 from facemorph_core.morph_quality.summary import MEASURES, PEER, Summary
 from facemorph_core.report.chart import Line, line_chart
 from facemorph_core.report.film_strips import Strip, film_strip
-from facemorph_core.rundir import write_atomic
 
 __all__ = ["cells", "column_names", "write_morph_report"]
 

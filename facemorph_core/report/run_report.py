@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.disk.records import numbered, read_metrics, write_atomic
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.privacy import Told, read_told
 from facemorph_core.privacy.spent import rounded_up
 from facemorph_core.report.chart import Line, line_chart
-from facemorph_core.rundir import numbered, read_metrics, write_atomic
 
 _SHOWN_SAMPLES = 6
 

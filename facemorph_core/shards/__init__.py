@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from facemorph_core.caching import cache_dir
+from facemorph_core.disk.cache import cache_dir
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import partition_rows, site_view
 from facemorph_core.shards.shard import FORMAT_VERSION, IndexRow, Shard, write_shard, write_view

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facemorph_core.alignment.frame import framing
-from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.output import locked, reported_output
+from facemorph_core.disk.private import PRIVATE_FILE, private_folder
 from facemorph_core.errors import ShardError
-from facemorph_core.output import locked, reported_output
-from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
 

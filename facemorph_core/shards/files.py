@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import NUM_LANDMARKS
+from facemorph_core.disk.private import opened_privately
 from facemorph_core.errors import ShardError
-from facemorph_core.private import opened_privately
 
 __all__ = [
     "FORMAT_VERSION",

@@ -25,9 +25,9 @@ import numpy as np
 from filelock import Timeout
 
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
+from facemorph_core.disk.output import locked, reported_output
+from facemorph_core.disk.private import PRIVATE_FILE, opened_privately, private_folder
 from facemorph_core.errors import OutputError, ShardError
-from facemorph_core.output import locked, reported_output
-from facemorph_core.private import PRIVATE_FILE, opened_privately, private_folder
 from facemorph_core.shards.shard import IndexRow, seal
 from facemorph_core.shards.sources import SourcePhoto
 from facemorph_core.shards.workers import Chunk

@@ -17,7 +17,6 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import (
     ByPersonPartition,
     DataConfig,
@@ -26,9 +25,10 @@ from facemorph_core.config.schema import (
     PartitionConfig,
     QuantityPartition,
 )
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.output import locked
+from facemorph_core.disk.private import PRIVATE_FILE, private_folder
 from facemorph_core.errors import ConfigError, ShardError
-from facemorph_core.output import locked
-from facemorph_core.private import PRIVATE_FILE, private_folder
 from facemorph_core.shards.shard import Shard, write_view
 
 __all__ = ["choose_val_people", "partition_rows", "site_view"]

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import framing
+from facemorph_core.disk.output import reported_output
+from facemorph_core.disk.private import opened_privately, private_folder
 from facemorph_core.errors import ModelError, OutputError, ShardError
-from facemorph_core.output import reported_output
-from facemorph_core.private import opened_privately, private_folder
 from facemorph_core.shards.files import (
     FORMAT_VERSION,
     SPLITS,

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from facemorph_core.config.load import digest, dump_run_config
 from facemorph_core.config.schema import RunConfig
+from facemorph_core.disk.output import held_alone, output_error, written_whole
+from facemorph_core.disk.records import append_metrics, keep_metrics, write_atomic
 from facemorph_core.errors import FaceMorphError, OutputError
-from facemorph_core.output import held_alone, output_error, written_whole
-from facemorph_core.rundir import append_metrics, keep_metrics, write_atomic
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.trainer import Tally
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import ModelError
-from facemorph_core.output import written_whole
 
 Named = Mapping[str, nn.Parameter]
 

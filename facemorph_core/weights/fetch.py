@@ -25,8 +25,8 @@ from typing import assert_never
 import safetensors
 from safetensors.numpy import load, save
 
+from facemorph_core.disk.output import locked, output_error, written_whole
 from facemorph_core.errors import OutputError, WeightsUnavailable
-from facemorph_core.output import locked, output_error, written_whole
 from facemorph_core.weights.convert import (
     Arrays,
     digest_of,
@@ -93,7 +93,7 @@ def fetch(name: str, *, say: Say = log.info) -> Path:
 
 def location(weights: Weights) -> Path:
     """Where the converted file belongs."""
-    from facemorph_core.caching import cache_dir
+    from facemorph_core.disk.cache import cache_dir
 
     return cache_dir() / "weights" / f"{weights.name}.safetensors"
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from facemorph_core.disk.private import opened_privately, private_folder
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.private import opened_privately, private_folder
 from server.coordinator.authority import (
     Authority,
     both_or_none,

@@ -12,9 +12,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facemorph_core.errors import FederationError
-from facemorph_core.output import reported_output
-from facemorph_core.rundir import (
+from facemorph_core.disk.output import reported_output
+from facemorph_core.disk.records import (
     METRICS,
     ROLLED_BACK,
     append_entry,
@@ -23,6 +22,7 @@ from facemorph_core.rundir import (
     read_rolled_back,
     write_entries,
 )
+from facemorph_core.errors import FederationError
 from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round, judged
 from server.checkpoints import Checkpoints

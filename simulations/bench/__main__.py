@@ -186,7 +186,7 @@ def federation(
     """
     from rich.console import Console
 
-    from facemorph_core.rundir import write_atomic
+    from facemorph_core.disk.records import write_atomic
     from simulations.bench.federation.report import charts, summaries, to_json, to_markdown
     from simulations.bench.federation.rows import settings
     from simulations.bench.federation.run import Plan, run_federation
@@ -259,7 +259,7 @@ def learning(
     Examples:
         python -m simulations.bench learning runs/starter-distortion
     """
-    from facemorph_core.output import written_whole
+    from facemorph_core.disk.output import written_whole
     from simulations.bench.learning import chart, learning_curve, markdown
 
     curves = [learning_curve(run) for run in runs]

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from facemorph_core.config.load import digest, dump_run_config
 from facemorph_core.config.schema import RunConfig
+from facemorph_core.disk.output import output_error
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import OutputError
-from facemorph_core.output import output_error
-from facemorph_core.rundir import write_atomic
 from facemorph_core.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.training.compute import cpu_threads

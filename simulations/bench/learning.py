@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.config import load_run_config
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.report.chart import Line, line_chart
-from facemorph_core.rundir import read_metrics
 from simulations.bench.table import markdown_table
 
 __all__ = [

@@ -14,9 +14,9 @@ import pytest
 
 import facemorph_core
 from facemorph_core.config import RunConfig
+from facemorph_core.disk.hashing import core_sha256, package_sha256
 from facemorph_core.federated import Handshake, Refusal
 from facemorph_core.federated.refusal import Refused
-from facemorph_core.hashing import core_sha256, package_sha256
 
 CORE = Path(facemorph_core.__file__).parent
 CHECKOUT = CORE.parent

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
+from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.choices import SUFFIXES
 from facemorph_core.morphing.encoders import resized
 from facemorph_core.morphing.media import check_output, write_frames
 from facemorph_core.morphing.provenance import NAMESPACE, NOTE, SOURCE_TYPES, Provenance
-from facemorph_core.output import written_whole
 
 Frames = NDArray[np.uint8]
 MADE = Provenance("full", 'a "model" & more', "ab" * 32)

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import DataConfig
+from facemorph_core.disk.cache import cache_dir
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.shards import partial, workers
 from facemorph_core.shards.cache import shard_for

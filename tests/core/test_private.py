@@ -8,11 +8,11 @@ import stat
 import numpy as np
 import pytest
 
-from facemorph_core.caching import cache_dir
 from facemorph_core.config.schema import ByPersonPartition, DataConfig
+from facemorph_core.disk.cache import cache_dir
+from facemorph_core.disk.output import written_whole
+from facemorph_core.disk.private import opened_privately, private_folder
 from facemorph_core.errors import OutputError
-from facemorph_core.output import written_whole
-from facemorph_core.private import opened_privately, private_folder
 from facemorph_core.shards import partial
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view

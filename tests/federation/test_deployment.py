@@ -31,9 +31,9 @@ from filelock import FileLock
 from PIL import Image
 
 from facemorph_core.bundle.read import open_bundle
-from facemorph_core.hashing import core_sha256
-from facemorph_core.private import PRIVATE_FILE
-from facemorph_core.rundir import read_entries, read_metrics
+from facemorph_core.disk.hashing import core_sha256
+from facemorph_core.disk.private import PRIVATE_FILE
+from facemorph_core.disk.records import read_entries, read_metrics
 from facemorph_core.shards.sources import orl
 from server.runstate import read_state
 from simulations.family import Family, family

@@ -15,12 +15,12 @@ from safetensors.numpy import load_file, save_file
 from client.app import app as client_app
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError
 from facemorph_core.federated import Refusal, shared_weights, signature
 from facemorph_core.federated.codec import decoded
 from facemorph_core.privacy import Heads, SiteLedger, Told, photos_of, read_told
 from facemorph_core.privacy.spent import rounded_up
-from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.shard import Shard
 from facemorph_core.training.start import starting_model
 from server.app import app as server_app

@@ -17,8 +17,8 @@ from flwr.app import Context, RecordDict
 
 from client.app import app as client_app
 from facemorph_core.alignment.frame import mean_shape
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FederationError
-from facemorph_core.rundir import read_metrics
 from facemorph_core.shards.shard import IndexRow, write_shard
 from server.app import app as server_app
 from server.runstate import read_state

@@ -30,6 +30,7 @@ from facemorph_core import hub as client
 from facemorph_core.cli.hub import command
 from facemorph_core.cli.main import cli as commands
 from facemorph_core.config.schema import AEConfig
+from facemorph_core.disk.output import locked
 from facemorph_core.errors import (
     BundleError,
     HubError,
@@ -41,7 +42,6 @@ from facemorph_core.errors import (
 from facemorph_core.export.bundle import write_bundle
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.models.build import build_model
-from facemorph_core.output import locked
 from server.catalogue import Catalogue, publish
 from server.hub import SERVICE, start, tls
 
@@ -572,7 +572,7 @@ def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
     monkeypatch.setattr("facemorph_core.hub.client.open_bundle", refused)
     with pytest.raises(BundleError):
         client.fetch(f"{plain.url}/faces")
-    from facemorph_core.caching import cache_dir
+    from facemorph_core.disk.cache import cache_dir
 
     assert not [*cache_dir().rglob("*.facemorph*")]
 

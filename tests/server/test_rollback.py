@@ -13,8 +13,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from facemorph_core.config import RunConfig
+from facemorph_core.disk.records import read_metrics, read_rolled_back
 from facemorph_core.errors import FaceMorphError, FederationError, OutputError
-from facemorph_core.rundir import read_metrics, read_rolled_back
 from server.__main__ import app
 from server.coordinator.rollback import kept_rounds, rollback
 from server.runs import RunDirectory

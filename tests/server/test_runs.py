@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from facemorph_core.bundle.locate import find_model
 from facemorph_core.config import RunConfig, dump_run_config, load_run_config
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
 from facemorph_core.export.from_run import find_checkpoint
-from facemorph_core.rundir import read_metrics
 from server.checkpoints import Checkpoints
 from server.choose import choose_run
 from server.runs import RunDirectory
@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("facemorph_core.output._sync", full)
+    monkeypatch.setattr("facemorph_core.disk.output._sync", full)
     with (
         pytest.raises(OutputError, match="disk is full"),
         RunDirectory.held(tmp_path / "run", CONFIG),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facemorph_core.config import load_run_config
+from facemorph_core.disk.output import held_alone
 from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.evaluation import (
@@ -27,7 +28,6 @@ from facemorph_core.metrics.evaluation import (
     ssim_judge,
 )
 from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
-from facemorph_core.output import held_alone
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from facemorph_core.training import compute
 from simulations.bench import quality as bench_quality

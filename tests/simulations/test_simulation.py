@@ -19,8 +19,8 @@ import pytest
 from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import split_overrides
+from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
-from facemorph_core.rundir import read_metrics
 from server.runs import RunDirectory
 from server.runstate import read_state
 from simulations import bundling, run

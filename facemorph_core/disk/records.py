@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.errors import OutputError
-from facemorph_core.output import output_error, written_whole
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import platformdirs
 
+from facemorph_core.disk.output import reported_output
 from facemorph_core.errors import OutputError
-from facemorph_core.output import reported_output
 
 __all__ = ["cache_dir", "user_folder"]
 

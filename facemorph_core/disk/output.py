@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from facemorph_core.disk.private import opened_privately
 from facemorph_core.errors import OutputError
-from facemorph_core.private import opened_privately
 
 MOST_NAMED, LONGEST_STEM = 4, 60
 """Photos in the name of what is made of them, and bytes of each."""

@@ -45,7 +45,7 @@ def package_sha256(folder: Path) -> str:
 @cache
 def core_sha256() -> str:
     """`package_sha256` of the facemorph_core that this process imported; read once."""
-    return package_sha256(Path(__file__).parent)
+    return package_sha256(Path(__file__).parents[1])
 
 
 def _belongs(parts: tuple[str, ...]) -> bool:

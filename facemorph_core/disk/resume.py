@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from facemorph_core.disk.output import reported_output
+from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import OutputError
-from facemorph_core.output import reported_output
-from facemorph_core.rundir import write_atomic
 
 __all__ = ["claim"]
 

@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, for their owner alone, known again by their hashes."""
