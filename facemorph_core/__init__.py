@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from facemorph_core.quiet import switch_off
+from facemorph_core.machine.quiet import switch_off
 
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import open_bundle

@@ -11,8 +11,8 @@ import sys
 import zlib
 from pathlib import Path
 
-from facemorph_core import loopback
-from facemorph_core.quiet import SWITCHES
+from facemorph_core.machine import loopback
+from facemorph_core.machine.quiet import SWITCHES
 
 _MARK = "# facemorph: Flower of this checkout alone"
 _FIRST_PORT, _PORTS = 20_000, 10_000

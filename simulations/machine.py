@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from facemorph_core.cores import available_cores
+from facemorph_core.machine.cores import available_cores
 
 log = logging.getLogger(__name__)
 

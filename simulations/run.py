@@ -28,8 +28,8 @@ from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FaceMorphError, FederationError
-from facemorph_core.loopback import past_the_proxy
-from facemorph_core.quiet import SWITCHES
+from facemorph_core.machine.loopback import past_the_proxy
+from facemorph_core.machine.quiet import SWITCHES
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
 from server.choose import choose_run

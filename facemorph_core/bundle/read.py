@@ -35,11 +35,11 @@ from facemorph_core.bundle.reference import (
     Reference,
     unpack_reference,
 )
-from facemorph_core.cores import available_cores
 from facemorph_core.errors import BundleError
-from facemorph_core.inference import cpu_session
 from facemorph_core.latent.fitting import fitted
 from facemorph_core.latent.geometry import Geometry, geometry_of
+from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.inference import cpu_session
 
 if TYPE_CHECKING:
     from facemorph_core.bundle.graph import Graph

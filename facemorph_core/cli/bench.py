@@ -39,7 +39,7 @@ def command(
     """
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.deploy.bench import bench, camera_picture
-    from facemorph_core.machine import describe
+    from facemorph_core.machine.describe import describe
 
     picture = camera_picture(photo) if photo else None
     found = bench(open_bundle(find_model(model)), seconds=seconds, int8=int8, picture=picture)

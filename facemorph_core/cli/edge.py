@@ -23,7 +23,7 @@ import click
 
 from facemorph_core.disk.output import FULL, output_error
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.printable import printable
+from facemorph_core.machine.printable import printable
 
 UNFORESEEN, SIGNALLED, READER_GONE = 70, 128, 141
 DEBUG = "--debug"

@@ -166,7 +166,7 @@ def _judges(
 
 
 def _judge(metric: Metric, shard: Shard, rows: NDArray[np.int64]) -> Judge:
-    from facemorph_core.cores import available_cores
+    from facemorph_core.machine.cores import available_cores
     from facemorph_core.metrics import evaluation
     from facemorph_core.metrics.identity import FaceEmbedder, embedding_weights
 

@@ -10,7 +10,7 @@ import typer
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.bundle.card import flat
 from facemorph_core.bundle.locate import HUBS
-from facemorph_core.printable import printable
+from facemorph_core.machine.printable import printable
 
 
 def command(

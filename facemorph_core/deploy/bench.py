@@ -28,14 +28,14 @@ from facemorph_core.alignment.photo import load_photo
 from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.manifest import DECODER, ENCODER
 from facemorph_core.bundle.read import from_model, to_model
-from facemorph_core.cores import available_cores
 from facemorph_core.deploy.export import HALVES, session
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
 from facemorph_core.errors import BundleError
-from facemorph_core.machine import peak_memory
+from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.describe import peak_memory
+from facemorph_core.machine.processes import worker_pool
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.processes import worker_pool
 
 if TYPE_CHECKING:
     from facemorph_core.config.schema import ModelConfig

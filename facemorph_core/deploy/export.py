@@ -19,7 +19,7 @@ from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.tensorrt import problems
 from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.errors import OutputError
-from facemorph_core.inference import cpu_session
+from facemorph_core.machine.inference import cpu_session
 
 __all__ = ["HALVES", "Exported", "export", "session"]
 

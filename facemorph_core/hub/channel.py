@@ -31,7 +31,7 @@ from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.proto.hub_pb2_grpc import ModelHubStub
 from facemorph_core.hub.reference import HubAddress
 from facemorph_core.hub.token import bound_token, read_tokens
-from facemorph_core.printable import printable
+from facemorph_core.machine.printable import printable
 
 __all__ = ["Hub", "connected"]
 

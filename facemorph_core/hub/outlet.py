@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from facemorph_core.errors import HubUnreachable, HubUnusable
 from facemorph_core.hub.reference import HubAddress, join_host_port
-from facemorph_core.printable import printable
+from facemorph_core.machine.printable import printable
 
 __all__ = ["Deadline", "connection"]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from facemorph_core.errors import HubUnreachable, HubUnusable
 from facemorph_core.hub.outlet import Deadline, connection
 from facemorph_core.hub.reference import HubAddress, is_loopback
-from facemorph_core.printable import printable
+from facemorph_core.machine.printable import printable
 
 __all__ = ["Asked", "obstacle"]
 

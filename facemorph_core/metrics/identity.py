@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.errors import WeightsUnavailable
-from facemorph_core.processes import worker_pool
+from facemorph_core.machine.processes import worker_pool
 
 __all__ = ["VERIFIED_BELOW", "Embedder", "FaceEmbedder", "distances", "embedding_weights"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
-from facemorph_core.cores import available_cores
 from facemorph_core.errors import MissingExtra, WeightsUnavailable
+from facemorph_core.machine.cores import available_cores
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 
 __all__ = ["Judges", "Remembering", "judges_here"]

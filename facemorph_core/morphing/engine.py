@@ -30,13 +30,13 @@ from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.latent.kinds import Kind
+from facemorph_core.machine.threads import Progress, side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.provenance import Provenance
 from facemorph_core.morphing.sequence import MorphSequence
-from facemorph_core.morphing.threads import Progress, side_by_side
 from facemorph_core.morphing.transition import STEPS, Look, Transition
 from facemorph_core.morphing.view import View
 

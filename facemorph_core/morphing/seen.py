@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.inference import cpu_session
+from facemorph_core.machine.inference import cpu_session
 
 __all__ = ["FRAMES", "GRAPH", "STEPS", "visible_steps"]
 

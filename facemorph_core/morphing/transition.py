@@ -16,11 +16,11 @@ from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.latent.interpolate import path as latent_path
 from facemorph_core.latent.kinds import Kind
+from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.choices import Curve, Ease
 from facemorph_core.morphing.curves import bent, equal_steps
 from facemorph_core.morphing.layers import Layers
 from facemorph_core.morphing.seen import visible_steps
-from facemorph_core.morphing.threads import side_by_side
 from facemorph_core.morphing.view import View
 
 __all__ = ["STEPS", "Look", "Transition", "alphas"]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.align import AlignedFace, align_face, choose_face
 from facemorph_core.alignment.landmarks import DlibDetector
 from facemorph_core.alignment.photo import decode_photo, open_photo
-from facemorph_core.cores import available_cores
 from facemorph_core.errors import PhotoError
-from facemorph_core.processes import worker_pool
+from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.processes import worker_pool
 
 __all__ = ["CHUNK", "Chunk", "align_all", "align_chunk"]
 

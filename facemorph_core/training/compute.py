@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from facemorph_core.config.schema import TrainingConfig
-from facemorph_core.cores import granted
 from facemorph_core.errors import ConfigError
+from facemorph_core.machine.cores import granted
 
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 in hardware
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")

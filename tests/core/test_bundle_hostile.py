@@ -35,7 +35,7 @@ from facemorph_core.deploy.graphs import plain_graph
 from facemorph_core.errors import BundleError
 from facemorph_core.export import write_bundle
 from facemorph_core.export.onnx import export_half
-from facemorph_core.inference import cpu_session
+from facemorph_core.machine.inference import cpu_session
 from facemorph_core.models import AE, VAE, build_model
 from tests.core.forge import (
     Watch,

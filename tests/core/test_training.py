@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
-from facemorph_core.cores import granted
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
 from facemorph_core.identity_loss import IdentityDistance
+from facemorph_core.machine.cores import granted
 from facemorph_core.metrics.evaluation import spread
 from facemorph_core.models import Autoencoder, Reconstruction, build_model
 from facemorph_core.training import compute

@@ -24,11 +24,11 @@ import torch
 from flwr.app import Context, RecordDict
 
 from client.node import Site
-from facemorph_core import cores
 from facemorph_core.config import load_run_config
-from facemorph_core.cores import available_cores, cpu_quota
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.errors import LimitsExceeded, OutputError, ShardError
+from facemorph_core.machine import cores
+from facemorph_core.machine.cores import available_cores, cpu_quota
 from facemorph_core.privacy import Heads, PlainRelease, SiteLedger, SiteLimits
 from facemorph_core.privacy import site_ledger as ledgers
 from facemorph_core.privacy.limits import DAY

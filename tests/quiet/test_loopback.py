@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemorph_core.loopback import HOSTS, past_the_proxy
+from facemorph_core.machine.loopback import HOSTS, past_the_proxy
 from simulations.activation import extend_activation
 from simulations.run import flower_environment
 from tests.proxies import proxy

@@ -9,24 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from facemorph_core.quiet import SWITCHES
+from facemorph_core.machine.quiet import SWITCHES
 from simulations.run import APP, flower_environment
 
 ASKING_FOR_IT = {name: {"0": "1", "1": "0"}[value] for name, value in SWITCHES.items()}
 WAYS_IN = (
-    *("facemorph_core", "facemorph_core.cli.main", "facemorph_core.inference", "client.app"),
-    *("server.app", "server.__main__", "simulations.__main__", "simulations.bench.__main__"),
+    *("facemorph_core", "facemorph_core.cli.main", "facemorph_core.machine.inference"),
+    *("client.app", "server.app", "server.__main__"),
+    *("simulations.__main__", "simulations.bench.__main__"),
 )
 GUARD = """
 import importlib, importlib.abc, os, sys
 class Guard(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name in ("onnxruntime", "ray"):
-            import facemorph_core.quiet as quiet
+            import facemorph_core.machine.quiet as quiet
             assert {k: os.environ.get(k) for k in quiet.SWITCHES} == quiet.SWITCHES, name
 sys.meta_path.insert(0, Guard())
 importlib.import_module(sys.argv[1])
-from facemorph_core.quiet import SWITCHES
+from facemorph_core.machine.quiet import SWITCHES
 assert {name: os.environ.get(name) for name in SWITCHES} == SWITCHES
 """
 
@@ -64,7 +65,7 @@ def test_what_was_imported_before_us_is_named() -> None:
 
 SESSION = """
 import onnx
-from facemorph_core.inference import cpu_session
+from facemorph_core.machine.inference import cpu_session
 value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
 relu = onnx.helper.make_node("Relu", ["x"], ["y"])
 end = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])

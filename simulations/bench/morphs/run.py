@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.machine import describe
+from facemorph_core.machine.describe import describe
 from simulations.bench.morphs.entrants import (
     PEER_HINT,
     Entrant,

@@ -15,10 +15,10 @@ from time import perf_counter
 import numpy as np
 
 from facemorph_core.config import load_run_config
-from facemorph_core.cores import available_cores
 from facemorph_core.disk.records import read_metrics
+from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.processes import worker_pool
 from facemorph_core.models import build_model
-from facemorph_core.processes import worker_pool
 from facemorph_core.shards.shard import Shard, write_view
 from facemorph_core.training.local import train_epochs
 from simulations.bench.speed.learners import CONFIG

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from facemorph_core.config.schema import DataConfig
-from facemorph_core.machine import describe
+from facemorph_core.machine.describe import describe
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.training.compute import choose_compute
 from simulations.bench.faces import faces_for

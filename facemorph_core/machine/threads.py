@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from facemorph_core.cores import available_cores
+from facemorph_core.machine.cores import available_cores
 
 __all__ = ["Progress", "side_by_side"]
 

@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from facemorph_core.cores import available_cores
+from facemorph_core.machine.cores import available_cores
 
 _FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 """From the fastest at matrix products on."""
