@@ -107,7 +107,7 @@ def command(
         raise typer.BadParameter("a morph takes two photos or more")
     from facemorph_core.disk.output import check_writable, named_after
     from facemorph_core.morphing.blend import check_picture
-    from facemorph_core.morphing.media import check_output
+    from facemorph_core.pictures.media import check_output
 
     check_photos(photos)
     outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
@@ -194,7 +194,7 @@ def _write_strips(
     from itertools import pairwise
 
     from facemorph_core.disk.output import written_whole
-    from facemorph_core.morphing.encoders import write_picture
+    from facemorph_core.pictures.encoders import write_picture
     from facemorph_core.report.film_strips import draw_strips, film_strips
 
     size = min(morpher.size or PLAYED_SIZE, LARGEST_STRIP)

@@ -109,7 +109,7 @@ def write_csv(done: Evaluation, path: Path, *, force: bool) -> None:
 
 def write_report(done: Evaluation, folder: Path, *, force: bool) -> None:
     """scores.json, per-image.csv, and faces.png: originals above reconstructions, best first."""
-    from facemorph_core.morphing.sheet import draw_sheet
+    from facemorph_core.pictures.sheet import draw_sheet
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,10 +35,10 @@ from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.layers import Face, Layers
-from facemorph_core.morphing.provenance import Provenance
 from facemorph_core.morphing.sequence import MorphSequence
 from facemorph_core.morphing.transition import STEPS, Look, Transition
 from facemorph_core.morphing.view import View
+from facemorph_core.pictures.provenance import Provenance
 
 Photo = Path | str | Image.Image | NDArray[np.uint8]
 

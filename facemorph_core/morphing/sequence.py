@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.morphing.choices import FPS, HOLD
-from facemorph_core.morphing.media import write_frames
-from facemorph_core.morphing.provenance import Provenance
+from facemorph_core.pictures.media import write_frames
+from facemorph_core.pictures.provenance import Provenance
 
 __all__ = ["MorphSequence"]
 

@@ -15,9 +15,9 @@ from PIL import Image, ImageSequence
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.choices import SUFFIXES
-from facemorph_core.morphing.encoders import resized
-from facemorph_core.morphing.media import check_output, write_frames
-from facemorph_core.morphing.provenance import NAMESPACE, NOTE, SOURCE_TYPES, Provenance
+from facemorph_core.pictures.encoders import resized
+from facemorph_core.pictures.media import check_output, write_frames
+from facemorph_core.pictures.provenance import NAMESPACE, NOTE, SOURCE_TYPES, Provenance
 
 Frames = NDArray[np.uint8]
 MADE = Provenance("full", 'a "model" & more', "ab" * 32)
@@ -202,7 +202,7 @@ def test_a_gif_shrinks_until_it_is_small_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 100, 150, 3), dtype=np.uint8)
-    monkeypatch.setattr("facemorph_core.morphing.encoders.GIF_MEGABYTES", 0.03)
+    monkeypatch.setattr("facemorph_core.pictures.encoders.GIF_MEGABYTES", 0.03)
     [path] = write_frames(noise, tmp_path / "m.gif", size=150)
     assert 15_000 < path.stat().st_size <= 30_000
     with Image.open(path) as image:

@@ -22,8 +22,8 @@ from facemorph_core.alignment import align_photo
 from facemorph_core.cli.main import main
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.blend import GAP, corner_weights
-from facemorph_core.morphing.encoders import write_picture
 from facemorph_core.morphing.engine import Morpher
+from facemorph_core.pictures.encoders import write_picture
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
 PEOPLE = [orl_photo(person, 1) for person in (3, 4, 5, 6)]

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
-from facemorph_core.morphing.provenance import NOTE
+from facemorph_core.pictures.provenance import NOTE
 
 __all__ = ["ENCODERS", "resized", "write_picture", "write_png"]
 
