@@ -27,7 +27,7 @@ from client.node import Site
 from client.rounds import RoundRequest, evaluate_round, train_round
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
-from facemorph_core.federated import Handshake, refusal_for
+from facemorph_core.learning.federated import Handshake, refusal_for
 
 log = logging.getLogger("flwr")
 CODE = Path(__file__).resolve().parent

@@ -18,7 +18,7 @@ from facemorph_core.disk.cache import cache_dir, user_folder
 from facemorph_core.disk.private import is_open_to_others, private_folder
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import ShardError
-from facemorph_core.privacy import Heads, SiteLedger, SiteLimits, load_limits
+from facemorph_core.learning.privacy import Heads, SiteLedger, SiteLimits, load_limits
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.shard import Shard

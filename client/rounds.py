@@ -24,22 +24,22 @@ from facemorph_core.errors import (
     LimitsExceeded,
     WeightsUnavailable,
 )
-from facemorph_core.federated import (
+from facemorph_core.learning.federated import (
     Refusal,
     RoundReport,
     ScoreSums,
     load_shared_weights,
     shared_weights,
 )
-from facemorph_core.federated.codec import compressed
-from facemorph_core.federated.refusal import Refused
+from facemorph_core.learning.federated.codec import compressed
+from facemorph_core.learning.federated.refusal import Refused
+from facemorph_core.learning.models import Autoencoder, build_model
+from facemorph_core.learning.privacy import PlainRelease, SiteLedger, photos_of
+from facemorph_core.learning.privacy.photos import distinct
+from facemorph_core.learning.training.batches import train_rows
+from facemorph_core.learning.training.evaluate import evaluate_rows
+from facemorph_core.learning.training.local import DiscriminatorState, train_epochs
 from facemorph_core.metrics.evaluation import spread
-from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.privacy import PlainRelease, SiteLedger, photos_of
-from facemorph_core.privacy.photos import distinct
-from facemorph_core.training.batches import train_rows
-from facemorph_core.training.evaluate import evaluate_rows
-from facemorph_core.training.local import DiscriminatorState, train_epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def train_round(
     progress = share_of_run(config, request.round)
     if config.privacy is not None:
         # Opacus takes seconds to import, and a site starts a process for every message.
-        from facemorph_core.training.private import train_privately
+        from facemorph_core.learning.training.private import train_privately
 
         with one_reason_for_all(site.ledger):
             outcome = train_privately(
@@ -142,7 +142,7 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> dict
         raise Refused(Refusal.NOTHING_TO_SCORE, Refusal.NOTHING_TO_SCORE.sentence)
     model = received_model(request, config)
     if config.privacy is not None:
-        from facemorph_core.training.private_scores import score_privately
+        from facemorph_core.learning.training.private_scores import score_privately
 
         with one_reason_for_all(site.ledger):
             sums, spent = score_privately(

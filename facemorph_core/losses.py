@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
-from facemorph_core.models.base import Posterior
+from facemorph_core.learning.models.base import Posterior
 
 
 def l1(

@@ -17,9 +17,9 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.federated import Handshake, shared_weights, signature, weights_problem
-from facemorph_core.models import build_model
-from facemorph_core.training.start import starting_model
+from facemorph_core.learning.federated import Handshake, shared_weights, signature, weights_problem
+from facemorph_core.learning.models import build_model
+from facemorph_core.learning.training.start import starting_model
 from server.arrivals import Arrivals
 from server.choose import choose_run
 from server.conclude import conclude

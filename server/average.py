@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.federated.codec import Arrays
+from facemorph_core.learning.federated.codec import Arrays
 
 
 class WeightAverage:

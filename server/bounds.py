@@ -27,7 +27,7 @@ import numpy as np
 
 from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError
-from facemorph_core.federated.codec import Arrays
+from facemorph_core.learning.federated.codec import Arrays
 
 Site = TypeVar("Site")
 _ENOUGH = 3

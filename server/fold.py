@@ -16,10 +16,10 @@ from flwr.serverapp.strategy.multikrum import select_multikrum
 
 from facemorph_core.config.schema import KrumConfig, StrategyConfig, TrimmedMeanConfig
 from facemorph_core.errors import FederationError
-from facemorph_core.federated.codec import Arrays
-from facemorph_core.federated.mean import RunningMean
-from facemorph_core.federated.report import EXAMPLES
-from facemorph_core.federated.update import Signature
+from facemorph_core.learning.federated.codec import Arrays
+from facemorph_core.learning.federated.mean import RunningMean
+from facemorph_core.learning.federated.report import EXAMPLES
+from facemorph_core.learning.federated.update import Signature
 from server.replies import FIGURES, WEIGHTS
 
 _COPIES = 2

@@ -10,10 +10,10 @@ from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from facemorph_core.errors import FederationError
-from facemorph_core.federated import Refusal, RoundReport, ScoreSums
-from facemorph_core.federated.codec import Travelling
-from facemorph_core.federated.npy import array_in
-from facemorph_core.federated.update import Layout, names_problem
+from facemorph_core.learning.federated import Refusal, RoundReport, ScoreSums
+from facemorph_core.learning.federated.codec import Travelling
+from facemorph_core.learning.federated.npy import array_in
+from facemorph_core.learning.federated.update import Layout, names_problem
 
 WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
 NO_SCORES = (Refusal.NOTHING_TO_SCORE, Refusal.LIMITS_EXCEEDED, Refusal.BUDGET_EXHAUSTED)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facemorph_core.federated import RoundReport, ScoreSums
-from facemorph_core.privacy import Spent
+from facemorph_core.learning.federated import RoundReport, ScoreSums
+from facemorph_core.learning.privacy import Spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 from flwr.app import ArrayRecord, MetricRecord
 
 from facemorph_core.disk.output import reported_output
-from facemorph_core.federated import load_shared_weights
-from facemorph_core.models import build_model
+from facemorph_core.learning.federated import load_shared_weights
+from facemorph_core.learning.models import build_model
 from server.best import far_below
 from server.roundlog import RoundLog
 from server.runs import RunDirectory

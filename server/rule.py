@@ -15,7 +15,7 @@ from facemorph_core.config.schema import (
     StrategyConfig,
     TrimmedMeanConfig,
 )
-from facemorph_core.federated.report import EXAMPLES
+from facemorph_core.learning.federated.report import EXAMPLES
 
 
 def merging_rule(config: StrategyConfig) -> FedAvg:

@@ -14,11 +14,11 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig
 from facemorph_core.config.schema import DataConfig
-from facemorph_core.models import Autoencoder
+from facemorph_core.learning.models import Autoencoder
+from facemorph_core.learning.training.evaluate import evaluate_shard
+from facemorph_core.learning.training.grid import draw_grid
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
-from facemorph_core.training.evaluate import evaluate_shard
-from facemorph_core.training.grid import draw_grid
 
 log = logging.getLogger("flwr")
 

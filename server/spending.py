@@ -1,7 +1,7 @@
 """What sites under differential privacy tell of their epsilon: kept before anything is made of it.
 
 Whatever becomes of a reply, of its round or of this process, a site has spent what it has spent.
-The file and what may be claimed from it: `facemorph_core.privacy.told`.
+The file and what may be claimed from it: `facemorph_core.learning.privacy.told`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from flwr.app import Message
 
 from facemorph_core.config import RunConfig
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.federated import Refusal
-from facemorph_core.federated.refusal import BEFORE_A_CHARGE
-from facemorph_core.privacy import Spent, read_told
-from facemorph_core.privacy.told import Of, note, note_anew
+from facemorph_core.learning.federated import Refusal
+from facemorph_core.learning.federated.refusal import BEFORE_A_CHARGE
+from facemorph_core.learning.privacy import Spent, read_told
+from facemorph_core.learning.privacy.told import Of, note, note_anew
 from server.replies import figures_of
 
 log = logging.getLogger("flwr")

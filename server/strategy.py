@@ -26,15 +26,15 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.federated import (
+from facemorph_core.learning.federated import (
     ScoreSums,
     merge_reports,
     merge_scores,
     weights_problem,
 )
-from facemorph_core.federated.codec import Arrays
-from facemorph_core.federated.update import Signature
-from facemorph_core.privacy.told import Of
+from facemorph_core.learning.federated.codec import Arrays
+from facemorph_core.learning.federated.update import Signature
+from facemorph_core.learning.privacy.told import Of
 from server.average import WeightAverage
 from server.best import MOST_DB
 from server.bounds import Bounds

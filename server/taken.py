@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Message
 
-from facemorph_core.federated import RoundReport
-from facemorph_core.federated.codec import Arrays, Codec, decoded, layout
-from facemorph_core.federated.update import Signature
+from facemorph_core.learning.federated import RoundReport
+from facemorph_core.learning.federated.codec import Arrays, Codec, decoded, layout
+from facemorph_core.learning.federated.update import Signature
 from server.bounds import Bounds, Claim, Share, norm_of
 from server.fold import Fold
 from server.replies import WEIGHTS, checked_arrays, checked_training, size_of

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.federated.codec import Travelling
-from facemorph_core.federated.update import Layout
+from facemorph_core.learning.federated.codec import Travelling
+from facemorph_core.learning.federated.update import Layout
 
 
 class Waiting:

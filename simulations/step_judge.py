@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips
-from facemorph_core.export.onnx import OPSET, cast_weights
+from facemorph_core.learning.release.onnx import OPSET, cast_weights
 from facemorph_core.morphing.seen import FRAMES, GRAPH, STEPS
 
 STAGE_WEIGHTS = (1.2, 1.3, 2.5)

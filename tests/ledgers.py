@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from facemorph_core.errors import BudgetExhausted
-from facemorph_core.privacy import GaussianSteps, SiteLedger
-from facemorph_core.privacy.photos import PhotoSet
+from facemorph_core.learning.privacy import GaussianSteps, SiteLedger
+from facemorph_core.learning.privacy.photos import PhotoSet
 
 
 def spent_of(ledger: SiteLedger, photos: PhotoSet, delta: float) -> float:

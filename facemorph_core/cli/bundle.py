@@ -51,7 +51,7 @@ def command(
         raise MissingExtra("train", needed_for="facemorph-core bundle")
 
     from facemorph_core.bundle import verify
-    from facemorph_core.export import bundle_run
+    from facemorph_core.learning.release import bundle_run
 
     made = verify(bundle_run(run, round=round, out=out, scores=scores, notes=notes))
     typer.echo(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, sha256 {made.digest}")

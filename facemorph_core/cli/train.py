@@ -39,9 +39,9 @@ def train(
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("train", needed_for="facemorph-core train")
     from facemorph_core.config.load import load_run_config
+    from facemorph_core.learning.training.central import train_centrally
+    from facemorph_core.learning.training.central_run import CentralRun, choose_run
     from facemorph_core.shards.cache import shard_for
-    from facemorph_core.training.central import train_centrally
-    from facemorph_core.training.central_run import CentralRun, choose_run
 
     config = load_run_config(config_file, overrides or ())
     path = out if out is not None else choose_run(Path("runs"), config)

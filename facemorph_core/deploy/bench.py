@@ -301,8 +301,8 @@ def _torch(bundle: Bundle) -> Engine:
     """The same weights in torch, one operator after the other."""
     import torch
 
-    from facemorph_core.federated import load_shared_weights
-    from facemorph_core.models import build_model
+    from facemorph_core.learning.federated import load_shared_weights
+    from facemorph_core.learning.models import build_model
 
     weights = {name: torch.from_numpy(value) for name, value in bundle.weights().items()}
     model = build_model(_described(bundle, width=len(weights.get("encoder.stem.bias", ()))))

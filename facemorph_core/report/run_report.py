@@ -14,9 +14,9 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.disk.records import numbered, read_metrics, write_atomic
+from facemorph_core.learning.privacy import Told, read_told
+from facemorph_core.learning.privacy.spent import rounded_up
 from facemorph_core.metrics.evaluation import spread
-from facemorph_core.privacy import Told, read_told
-from facemorph_core.privacy.spent import rounded_up
 from facemorph_core.report.chart import Line, line_chart
 
 _SHOWN_SAMPLES = 6

@@ -31,11 +31,11 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.disk.output import output_error
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import OutputError
-from facemorph_core.training.batches import Faces, epoch_batches, train_rows
-from facemorph_core.training.checkpoint import load_tensors, save_tensors
-from facemorph_core.training.compute import cpu_threads
-from facemorph_core.training.streams import stream
-from facemorph_core.training.trainer import Moment
+from facemorph_core.learning.training.batches import Faces, epoch_batches, train_rows
+from facemorph_core.learning.training.checkpoint import load_tensors, save_tensors
+from facemorph_core.learning.training.compute import cpu_threads
+from facemorph_core.learning.training.streams import stream
+from facemorph_core.learning.training.trainer import Moment
 
 __all__ = ["CHECKPOINT_SECONDS", "ClockRun", "ClockState", "Course", "Learner", "OnClock", "now"]
 
@@ -47,7 +47,7 @@ OnClock = Callable[[float, float, Mapping[str, float]], None]
 
 
 class Learner(Protocol):
-    """Something that learns step by step: `facemorph_core.training.trainer.Trainer` is one."""
+    """What learns step by step: `facemorph_core.learning.training.trainer.Trainer` is one."""
 
     def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> Mapping[str, float]:
         """One step on these rows; the means of its terms."""

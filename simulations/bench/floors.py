@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import shape_basis
 from facemorph_core.latent.geometry import Geometry, geometry_of
-from facemorph_core.training.batches import Faces
+from facemorph_core.learning.training.batches import Faces
 from simulations.bench.components import (
     PASSES,
     Blocks,

@@ -15,8 +15,8 @@ from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import digest
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.training.batches import Faces
-from facemorph_core.training.trainer import Trainer
+from facemorph_core.learning.training.batches import Faces
+from facemorph_core.learning.training.trainer import Trainer
 from simulations.bench.clock import ClockRun, Course
 from simulations.bench.floors import fit_dct, fit_pca, fit_shape_texture
 from simulations.bench.judge import Watch

@@ -30,21 +30,21 @@ from torch import Tensor, nn
 
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig, VAEConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
-from facemorph_core.models import Posterior, Reconstruction, count_parameters
-from facemorph_core.models.vae import LOG_VAR_RANGE
-from facemorph_core.training.augment import augmented
-from facemorph_core.training.batches import Faces, load_batch, to_images
-from facemorph_core.training.checkpoint import prefixed, under
-from facemorph_core.training.compute import choose_compute
-from facemorph_core.training.objective import (
+from facemorph_core.learning.models import Posterior, Reconstruction, count_parameters
+from facemorph_core.learning.models.vae import LOG_VAR_RANGE
+from facemorph_core.learning.training.augment import augmented
+from facemorph_core.learning.training.batches import Faces, load_batch, to_images
+from facemorph_core.learning.training.checkpoint import prefixed, under
+from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.learning.training.objective import (
     load_feature_nets,
     reconstruction_terms,
     total,
     weights_at,
 )
-from facemorph_core.training.optimiser import Optimiser
-from facemorph_core.training.reconstruct import device_of, to_pixels
-from facemorph_core.training.trainer import Moment, check_finite_weights
+from facemorph_core.learning.training.optimiser import Optimiser
+from facemorph_core.learning.training.reconstruct import device_of, to_pixels
+from facemorph_core.learning.training.trainer import Moment, check_finite_weights
 from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 

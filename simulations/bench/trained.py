@@ -1,7 +1,7 @@
 """The project's own model, trained in one place by the clock.
 
-The steps are those of every other training (`facemorph_core.training.trainer`); only the share of
-the run that is done is that of a budget of seconds.
+The steps are those of every other training (`facemorph_core.learning.training.trainer`); only the
+share of the run that is done is that of a budget of seconds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 from facemorph_core.config.schema import AEConfig, RunConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.latent.geometry import Geometry, geometry_of
+from facemorph_core.learning.models import Autoencoder, build_model, count_parameters
+from facemorph_core.learning.training.batches import Faces
+from facemorph_core.learning.training.central import released
+from facemorph_core.learning.training.checkpoint import load_tensors, save_tensors
+from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.learning.training.reconstruct import decode, encode
+from facemorph_core.learning.training.trainer import Trainer
 from facemorph_core.metrics.evaluation import spread
-from facemorph_core.models import Autoencoder, build_model, count_parameters
-from facemorph_core.training.batches import Faces
-from facemorph_core.training.central import released
-from facemorph_core.training.checkpoint import load_tensors, save_tensors
-from facemorph_core.training.compute import choose_compute
-from facemorph_core.training.reconstruct import decode, encode
-from facemorph_core.training.trainer import Trainer
 from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 

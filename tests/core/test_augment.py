@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from facemorph_core.config.schema import PrivacyConfig, RunConfig, TrainingConfig
 from facemorph_core.identity_loss import on_unit_square
-from facemorph_core.training.augment import (
+from facemorph_core.learning.training.augment import (
     augmented,
     in_other_light,
     in_other_surroundings,
     mirrored,
 )
-from facemorph_core.training.batches import Batch
-from facemorph_core.training.streams import stream
+from facemorph_core.learning.training.batches import Batch
+from facemorph_core.learning.training.streams import stream
 
 
 def test_a_face_is_mirrored_left_to_right_about_every_other_time():

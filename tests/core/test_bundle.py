@@ -17,8 +17,8 @@ from facemorph_core.bundle.manifest import DECODER, ENCODER, MANIFEST, MEMBERS, 
 from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.bundle.reference import Reference, pack_reference, unpack_reference
 from facemorph_core.errors import BundleError
-from facemorph_core.export import write_bundle
-from facemorph_core.models import VAE
+from facemorph_core.learning.models import VAE
+from facemorph_core.learning.release import write_bundle
 from tests.core.forge import contents, forged, graph_of
 
 SIZE, NUMBERS = 32, 8

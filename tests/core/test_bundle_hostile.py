@@ -33,10 +33,10 @@ from facemorph_core.cli.main import main
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.deploy.graphs import plain_graph
 from facemorph_core.errors import BundleError
-from facemorph_core.export import write_bundle
-from facemorph_core.export.onnx import export_half
+from facemorph_core.learning.models import AE, VAE, build_model
+from facemorph_core.learning.release import write_bundle
+from facemorph_core.learning.release.onnx import export_half
 from facemorph_core.machine.inference import cpu_session
-from facemorph_core.models import AE, VAE, build_model
 from tests.core.forge import (
     Watch,
     contents,

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from facemorph_core.config.load import dump_run_config, load_run_config
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ConfigError, ModelError, OutputError, TrainingDiverged
+from facemorph_core.learning.training import central
+from facemorph_core.learning.training.central import train_centrally
+from facemorph_core.learning.training.central_run import CentralRun, choose_run, read_state
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
-from facemorph_core.training import central
-from facemorph_core.training.central import train_centrally
-from facemorph_core.training.central_run import CentralRun, choose_run, read_state
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ main()
 DYING = (
     """
 import os, signal
-from facemorph_core.training import central_run
+from facemorph_core.learning.training import central_run
 append, kept = central_run.append_metrics, []
 def append_and_die(*line):
     append(*line)

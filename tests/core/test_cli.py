@@ -222,7 +222,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
-    from facemorph_core.models import build_model
+    from facemorph_core.learning.models import build_model
 
     folder = tmp_path_factory.mktemp("run")
     model = {"kind": "ae", "latent_dim": 8, "image_size": 32, "width": 8}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facemorph_core.errors import FederationError
-from facemorph_core.federated.codec import compressed, decoded, encoded, layout
-from facemorph_core.federated.mean import RunningMean
+from facemorph_core.learning.federated.codec import compressed, decoded, encoded, layout
+from facemorph_core.learning.federated.mean import RunningMean
 
 CODECS = ["float32", "float16", "int8"]
 SHAPES = {"encoder.w": (5, 3, 2, 2), "encoder.b": (5,), "decoder.w": (4, 7)}

@@ -13,7 +13,7 @@ from facemorph_core.config.changes import HOW_A_RUN_IS_RUN, changes, in_words
 from facemorph_core.config.load import load_section, split_overrides
 from facemorph_core.config.schema import FederationConfig, TrimmedMeanConfig
 from facemorph_core.errors import ConfigError
-from facemorph_core.privacy.limits import SiteLimits
+from facemorph_core.learning.privacy.limits import SiteLimits
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

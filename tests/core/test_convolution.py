@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemorph_core.models import convolution
-from facemorph_core.models.convolution import Conv2d, fold, unfold
+from facemorph_core.learning.models import convolution
+from facemorph_core.learning.models.convolution import Conv2d, fold, unfold
 
 CASES = [(3, 1, 1), (3, 2, 1), (1, 1, 0)]  # kernel, stride, padding
 

@@ -15,7 +15,8 @@ from facemorph_core.bundle import open_bundle
 from facemorph_core.cli import evaluate as cli
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import ModelError, OutputError, ShardError, WeightsUnavailable
-from facemorph_core.export.bundle import write_bundle
+from facemorph_core.learning.models.build import build_model
+from facemorph_core.learning.release.bundle import write_bundle
 from facemorph_core.metrics import interval_of_mean, psnr, ssim
 from facemorph_core.metrics.evaluation import (
     identity_judge,
@@ -25,7 +26,6 @@ from facemorph_core.metrics.evaluation import (
     score,
     spread,
 )
-from facemorph_core.models.build import build_model
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 
 SIZE = 32

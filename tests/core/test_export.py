@@ -18,13 +18,13 @@ from facemorph_core.bundle.read import to_model
 from facemorph_core.config.load import dump_run_config
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, OutputError
-from facemorph_core.export import bundle_run, write_bundle
-from facemorph_core.export.bundle import EXPORT_TOLERANCE
-from facemorph_core.export.from_run import find_checkpoint
-from facemorph_core.export.onnx import OPSET, export_half
-from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.privacy import Spent
-from facemorph_core.privacy.told import note
+from facemorph_core.learning.models import Autoencoder, build_model
+from facemorph_core.learning.privacy import Spent
+from facemorph_core.learning.privacy.told import note
+from facemorph_core.learning.release import bundle_run, write_bundle
+from facemorph_core.learning.release.bundle import EXPORT_TOLERANCE
+from facemorph_core.learning.release.from_run import find_checkpoint
+from facemorph_core.learning.release.onnx import OPSET, export_half
 
 TRAINING: dict[str, Any] = {"rounds": 1}
 

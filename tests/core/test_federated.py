@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from facemorph_core.config import RunConfig
 from facemorph_core.config.schema import AEConfig, VAEConfig
 from facemorph_core.errors import FederationError, ModelError, ShardError, TrainingDiverged
-from facemorph_core.federated import (
+from facemorph_core.learning.federated import (
     Handshake,
     Refusal,
     RoundReport,
@@ -25,8 +25,8 @@ from facemorph_core.federated import (
     signature,
     weights_problem,
 )
-from facemorph_core.federated.refusal import Refused
-from facemorph_core.models import build_model
+from facemorph_core.learning.federated.refusal import Refused
+from facemorph_core.learning.models import build_model
 
 TINY = VAEConfig(image_size=32, width=8, latent_dim=4)
 

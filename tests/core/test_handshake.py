@@ -15,8 +15,8 @@ import pytest
 import facemorph_core
 from facemorph_core.config import RunConfig
 from facemorph_core.disk.hashing import core_sha256, package_sha256
-from facemorph_core.federated import Handshake, Refusal
-from facemorph_core.federated.refusal import Refused
+from facemorph_core.learning.federated import Handshake, Refusal
+from facemorph_core.learning.federated.refusal import Refused
 
 CORE = Path(facemorph_core.__file__).parent
 CHECKOUT = CORE.parent
@@ -29,7 +29,7 @@ SAID = f"""
 import json
 from pathlib import Path
 from facemorph_core.config import RunConfig
-from facemorph_core.federated import Handshake
+from facemorph_core.learning.federated import Handshake
 print(json.dumps(Handshake.here(RunConfig(name="x"), Path({str(CLIENT)!r})).as_strings()))
 """
 

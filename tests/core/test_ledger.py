@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.errors import BudgetExhausted, LedgerError
-from facemorph_core.privacy import (
+from facemorph_core.learning.privacy import (
     GaussianSteps,
     Heads,
     PlainRelease,
@@ -27,8 +27,8 @@ from facemorph_core.privacy import (
     epsilon,
     photos_of,
 )
-from facemorph_core.privacy import ledger as lines_of
-from facemorph_core.privacy.photos import fingerprint, keep_set, kept_set
+from facemorph_core.learning.privacy import ledger as lines_of
+from facemorph_core.learning.privacy.photos import fingerprint, keep_set, kept_set
 from tests.ledgers import spent_of
 
 DELTA = 1e-5

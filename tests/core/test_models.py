@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from facemorph_core.config.schema import AEConfig, ModelConfig, VAEConfig, VAEGANConfig
-from facemorph_core.models import (
+from facemorph_core.learning.models import (
     VAE,
     Autoencoder,
     Posterior,
@@ -15,7 +15,7 @@ from facemorph_core.models import (
     build_model,
     count_parameters,
 )
-from facemorph_core.models.blocks import ResidualBlock
+from facemorph_core.learning.models.blocks import ResidualBlock
 
 KINDS = [AEConfig, VAEConfig, VAEGANConfig]
 SMALL = {"image_size": 32, "width": 8, "latent_dim": 16}

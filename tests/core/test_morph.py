@@ -21,8 +21,8 @@ from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
 from facemorph_core.bundle import Bundle, find_model, open_bundle
 from facemorph_core.deep_metrics.lpips import load_lpips, to_signed
 from facemorph_core.errors import ModelError, WeightsUnavailable
-from facemorph_core.export import write_bundle
-from facemorph_core.models import VAE
+from facemorph_core.learning.models import VAE
+from facemorph_core.learning.release import write_bundle
 from facemorph_core.morphing.calls import morph
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps
 from facemorph_core.morphing.engine import Morpher, MorphFace

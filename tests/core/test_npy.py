@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from facemorph_core.errors import FederationError
-from facemorph_core.federated.npy import array_in
+from facemorph_core.learning.federated.npy import array_in
 
 KINDS = [np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8)]
 SHAPE, FLOAT = (2, 3), np.dtype(np.float32)

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from facemorph_core.config.schema import RunConfig, TrainingConfig, VAEConfig
 from facemorph_core.errors import ModelError
-from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.training.compute import Compute
-from facemorph_core.training.optimiser import Optimiser, flattened
-from facemorph_core.training.optimiser import muon as make_muon
-from facemorph_core.training.orthogonal import COEFFICIENTS, LARGEST, STEPS, orthogonal
+from facemorph_core.learning.models import Autoencoder, build_model
+from facemorph_core.learning.training.compute import Compute
+from facemorph_core.learning.training.optimiser import Optimiser, flattened
+from facemorph_core.learning.training.optimiser import muon as make_muon
+from facemorph_core.learning.training.orthogonal import COEFFICIENTS, LARGEST, STEPS, orthogonal
 
 RATE = 1e-2
 ROUGH, EXACT = (Compute(torch.device("cpu"), bfloat16) for bfloat16 in (True, False))

@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import RunConfig, TrainingConfig
-from facemorph_core.models import build_model
-from facemorph_core.training.compute import Compute, choose_compute
-from facemorph_core.training.evaluate import evaluate_shard
-from facemorph_core.training.local import train_epochs
+from facemorph_core.learning.models import build_model
+from facemorph_core.learning.training.compute import Compute, choose_compute
+from facemorph_core.learning.training.evaluate import evaluate_shard
+from facemorph_core.learning.training.local import train_epochs
 
 KINDS = ["ae", "vae", "vaegan"]
 CONVOLUTIONS = {"convolution", "convolution_backward"}

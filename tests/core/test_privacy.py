@@ -16,10 +16,10 @@ from scipy import optimize, stats
 
 from facemorph_core.config.schema import PrivacyConfig
 from facemorph_core.errors import BudgetExhausted
-from facemorph_core.privacy import GaussianSteps, PlainRelease, epsilon
-from facemorph_core.privacy.ledger import charge
-from facemorph_core.privacy.mechanism import poisson_batch
-from facemorph_core.privacy.secret import Secret
+from facemorph_core.learning.privacy import GaussianSteps, PlainRelease, epsilon
+from facemorph_core.learning.privacy.ledger import charge
+from facemorph_core.learning.privacy.mechanism import poisson_batch
+from facemorph_core.learning.privacy.secret import Secret
 
 noises, rates, steps = st.floats(0.5, 5), st.floats(0.001, 1), st.integers(1, 400)
 DELTA = 1e-5

@@ -12,9 +12,9 @@ import torch
 from facemorph_core.bundle import open_bundle
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError
-from facemorph_core.export import write_bundle
-from facemorph_core.models import build_model
-from facemorph_core.training.start import starting_model
+from facemorph_core.learning.models import build_model
+from facemorph_core.learning.release import write_bundle
+from facemorph_core.learning.training.start import starting_model
 
 MODEL: dict[str, Any] = {
     "kind": "vae",

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.errors import FederationError
-from facemorph_core.privacy import Spent, Told, read_told
-from facemorph_core.privacy.spent import rounded_up
-from facemorph_core.privacy.told import SPENT, note, note_anew
+from facemorph_core.learning.privacy import Spent, Told, read_told
+from facemorph_core.learning.privacy.spent import rounded_up
+from facemorph_core.learning.privacy.told import SPENT, note, note_anew
 
 NODES = (1, 2, 3)
 

@@ -16,26 +16,26 @@ from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
 from facemorph_core.identity_loss import IdentityDistance
-from facemorph_core.machine.cores import granted
-from facemorph_core.metrics.evaluation import spread
-from facemorph_core.models import Autoencoder, Reconstruction, build_model
-from facemorph_core.training import compute
-from facemorph_core.training.batches import Batch, epoch_batches, to_images
-from facemorph_core.training.checkpoint import optimiser_tensors, restore_optimiser
-from facemorph_core.training.compute import Compute, choose_compute, cpu_threads
-from facemorph_core.training.ema import Ema
-from facemorph_core.training.local import DiscriminatorState, evaluate_shard, train_epochs
-from facemorph_core.training.objective import FeatureNets, reconstruction_terms, term_names
-from facemorph_core.training.optimiser import adam
-from facemorph_core.training.reconstruct import to_pixels
-from facemorph_core.training.schedule import (
+from facemorph_core.learning.models import Autoencoder, Reconstruction, build_model
+from facemorph_core.learning.training import compute
+from facemorph_core.learning.training.batches import Batch, epoch_batches, to_images
+from facemorph_core.learning.training.checkpoint import optimiser_tensors, restore_optimiser
+from facemorph_core.learning.training.compute import Compute, choose_compute, cpu_threads
+from facemorph_core.learning.training.ema import Ema
+from facemorph_core.learning.training.local import DiscriminatorState, evaluate_shard, train_epochs
+from facemorph_core.learning.training.objective import FeatureNets, reconstruction_terms, term_names
+from facemorph_core.learning.training.optimiser import adam
+from facemorph_core.learning.training.reconstruct import to_pixels
+from facemorph_core.learning.training.schedule import (
     adversarial_weight,
     kl_weight,
     learning_rate,
     share_at,
 )
-from facemorph_core.training.streams import stream
-from facemorph_core.training.trainer import Tally, add_proximal_gradient
+from facemorph_core.learning.training.streams import stream
+from facemorph_core.learning.training.trainer import Tally, add_proximal_gradient
+from facemorph_core.machine.cores import granted
+from facemorph_core.metrics.evaluation import spread
 
 
 @dataclass

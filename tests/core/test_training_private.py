@@ -29,8 +29,8 @@ from facemorph_core.errors import (
     TrainingDiverged,
     WeightsUnavailable,
 )
-from facemorph_core.models import Autoencoder, build_model
-from facemorph_core.privacy import (
+from facemorph_core.learning.models import Autoencoder, build_model
+from facemorph_core.learning.privacy import (
     GaussianSteps,
     Heads,
     PlainRelease,
@@ -40,24 +40,24 @@ from facemorph_core.privacy import (
     epsilon,
     photos_of,
 )
-from facemorph_core.privacy.mechanism import ClippedSum, length_of
-from facemorph_core.privacy.secret import Secret
-from facemorph_core.training import private
-from facemorph_core.training.batches import Batch, to_images
-from facemorph_core.training.objective import (
+from facemorph_core.learning.privacy.mechanism import ClippedSum, length_of
+from facemorph_core.learning.privacy.secret import Secret
+from facemorph_core.learning.training import private
+from facemorph_core.learning.training.batches import Batch, to_images
+from facemorph_core.learning.training.objective import (
     FeatureNets,
     reconstruction_terms,
     total,
     weights_at,
 )
-from facemorph_core.training.private import (
+from facemorph_core.learning.training.private import (
     PrivateTrainer,
     planned_release,
     private_config,
     train_privately,
 )
-from facemorph_core.training.private_scores import RANGES, score_privately
-from facemorph_core.training.trainer import Moment
+from facemorph_core.learning.training.private_scores import RANGES, score_privately
+from facemorph_core.learning.training.trainer import Moment
 from facemorph_core.weights import find
 from tests.ledgers import spent_of
 
@@ -285,7 +285,7 @@ def test_the_photos_gradients_add_up_to_that_of_their_batch_in_every_layer(
     """Ordinary training of the whole batch at once knows nothing of single photos."""
     noise = torch.randn(3, 28, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(
-        "facemorph_core.models.base.Posterior.sample",
+        "facemorph_core.learning.models.base.Posterior.sample",
         lambda it, _: it.mean + (0.5 * it.log_var).exp() * noise[drawn.rows],
     )
     config, faces = run_config(kind, model={"image_size": size}), Faces.made(3, size=size)
@@ -492,7 +492,7 @@ def test_no_photo_is_read_if_the_charge_cannot_be_written(ledger, monkeypatch):
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("facemorph_core.privacy.site_ledger._write_behind", full_disk)
+    monkeypatch.setattr("facemorph_core.learning.privacy.site_ledger._write_behind", full_disk)
     with pytest.raises(LedgerError, match="nothing is released"):
         train(unread(4), run_config(), ledger)
 

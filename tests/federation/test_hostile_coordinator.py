@@ -20,9 +20,9 @@ from client.app import CODE
 from client.app import app as client_app
 from facemorph_core.config import load_run_config
 from facemorph_core.errors import ConfigError, LimitsExceeded
-from facemorph_core.federated import Handshake, Refusal, shared_weights
+from facemorph_core.learning.federated import Handshake, Refusal, shared_weights
+from facemorph_core.learning.training.start import starting_model
 from facemorph_core.shards.shard import Shard
-from facemorph_core.training.start import starting_model
 from tests.federation.local_grid import (
     FEW,
     OPEN,
@@ -100,7 +100,7 @@ def refusal(reply: Message) -> Refusal | None:
 
 def crafted(change) -> dict[str, torch.Tensor]:
     from facemorph_core.config.schema import AEConfig
-    from facemorph_core.models import build_model
+    from facemorph_core.learning.models import build_model
 
     weights = shared_weights(build_model(AEConfig.model_validate(PLAIN)))
     change(weights)

@@ -17,12 +17,12 @@ from facemorph_core.bundle.read import open_bundle
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError
-from facemorph_core.federated import Refusal, shared_weights, signature
-from facemorph_core.federated.codec import decoded
-from facemorph_core.privacy import Heads, SiteLedger, Told, photos_of, read_told
-from facemorph_core.privacy.spent import rounded_up
+from facemorph_core.learning.federated import Refusal, shared_weights, signature
+from facemorph_core.learning.federated.codec import decoded
+from facemorph_core.learning.privacy import Heads, SiteLedger, Told, photos_of, read_told
+from facemorph_core.learning.privacy.spent import rounded_up
+from facemorph_core.learning.training.start import starting_model
 from facemorph_core.shards.shard import Shard
-from facemorph_core.training.start import starting_model
 from server.app import app as server_app
 from server.coordinator.rollback import rollback
 from server.runstate import read_state

@@ -22,7 +22,7 @@ from facemorph_core.config.schema import DataConfig
 from facemorph_core.disk.output import held_alone, locked, sync_folder
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FaceMorphError, LedgerError, OutputError
-from facemorph_core.privacy import GaussianSteps, Heads, SiteLedger
+from facemorph_core.learning.privacy import GaussianSteps, Heads, SiteLedger
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partial import PartialShard
 from server.app import app as server_app

@@ -27,12 +27,12 @@ from client.node import Site
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.errors import LimitsExceeded, OutputError, ShardError
+from facemorph_core.learning.privacy import Heads, PlainRelease, SiteLedger, SiteLimits
+from facemorph_core.learning.privacy import site_ledger as ledgers
+from facemorph_core.learning.privacy.limits import DAY
+from facemorph_core.learning.training.compute import cpu_threads
 from facemorph_core.machine import cores
 from facemorph_core.machine.cores import available_cores, cpu_quota
-from facemorph_core.privacy import Heads, PlainRelease, SiteLedger, SiteLimits
-from facemorph_core.privacy import site_ledger as ledgers
-from facemorph_core.privacy.limits import DAY
-from facemorph_core.training.compute import cpu_threads
 from tests.federation.local_grid import site_settings, tiny_shard, write_config
 
 STARTER = Path(__file__).parents[2] / "facemorph_core" / "assets" / "starter.facemorph"

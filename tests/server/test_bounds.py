@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError
-from facemorph_core.federated.codec import encoded
+from facemorph_core.learning.federated.codec import encoded
 from server.bounds import Bounds, Claim, norm_of
 from server.rule import merging_rule
 from server.strategy import GuardedStrategy

@@ -39,9 +39,9 @@ from facemorph_core.errors import (
     OutputError,
     UnknownModel,
 )
-from facemorph_core.export.bundle import write_bundle
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
-from facemorph_core.models.build import build_model
+from facemorph_core.learning.models.build import build_model
+from facemorph_core.learning.release.bundle import write_bundle
 from server.catalogue import Catalogue, publish
 from server.hub import SERVICE, start, tls
 

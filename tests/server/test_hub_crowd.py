@@ -12,10 +12,10 @@ import pytest
 from facemorph_core import hub as client
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import HubBusy, HubError, HubUnreachable, UnknownModel
-from facemorph_core.export.bundle import write_bundle
 from facemorph_core.hub import channel
 from facemorph_core.hub import patience as readers
-from facemorph_core.models.build import build_model
+from facemorph_core.learning.models.build import build_model
+from facemorph_core.learning.release.bundle import write_bundle
 from server import hub
 from server.catalogue import Catalogue, publish
 from server.coordinator import patience as places

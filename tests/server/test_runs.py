@@ -15,7 +15,7 @@ from facemorph_core.bundle.locate import find_model
 from facemorph_core.config import RunConfig, dump_run_config, load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
-from facemorph_core.export.from_run import find_checkpoint
+from facemorph_core.learning.release.from_run import find_checkpoint
 from server.checkpoints import Checkpoints
 from server.choose import choose_run
 from server.runs import RunDirectory

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from facemorph_core.config.schema import FederationConfig, RunConfig
 from facemorph_core.errors import FederationError, OutputError
-from facemorph_core.privacy import Spent, Told, read_told
+from facemorph_core.learning.privacy import Spent, Told, read_told
 from server.rounds import line
 from server.rule import merging_rule
 from server.spending import Spending, log_told
@@ -210,7 +210,7 @@ def test_a_full_disk_is_not_blamed_on_a_site(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("facemorph_core.privacy.told.append_entry", full)
+    monkeypatch.setattr("facemorph_core.learning.privacy.told.append_entry", full)
     with pytest.raises(OutputError):
         strategy.take(1, reply)
     assert not strategy.current.set_aside

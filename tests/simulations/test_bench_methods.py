@@ -21,10 +21,10 @@ from facemorph_core.bundle import find_model, open_bundle
 from facemorph_core.config.schema import LossConfig, RunConfig
 from facemorph_core.errors import ConfigError, OutputError, TrainingDiverged
 from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.learning.models import build_model, count_parameters
+from facemorph_core.learning.training.trainer import Moment
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.models import build_model, count_parameters
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
-from facemorph_core.training.trainer import Moment
 from simulations.bench import clock
 from simulations.bench.components import fit_components
 from simulations.bench.floors import DCT, PCA, fit_dct, fit_pca, fit_shape_texture, truncated

@@ -12,10 +12,10 @@ import torch
 
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.load import dump_run_config
+from facemorph_core.learning.training import compute
+from facemorph_core.learning.training.compute import Compute
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, write_shard
-from facemorph_core.training import compute
-from facemorph_core.training.compute import Compute
 from simulations.bench.federation.report import charts, summaries, to_markdown
 from simulations.bench.federation.rows import BASE, CENTRAL, config_of, settings
 from simulations.bench.federation.run import PCA, Result, _kept

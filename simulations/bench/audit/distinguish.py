@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.models import Autoencoder
-from facemorph_core.privacy import GaussianSteps, epsilon
-from facemorph_core.privacy.mechanism import ClippedSum
-from facemorph_core.training.private import private_config
+from facemorph_core.learning.models import Autoencoder
+from facemorph_core.learning.privacy import GaussianSteps, epsilon
+from facemorph_core.learning.privacy.mechanism import ClippedSum
+from facemorph_core.learning.training.private import private_config
 from simulations.bench.audit.one_photo import awake_model, clipped_sum, private_round, private_run
 from simulations.bench.audit.photos import Photos, extremes
 from simulations.bench.audit.scores import auc, least_epsilon

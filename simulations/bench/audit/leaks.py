@@ -23,10 +23,10 @@ from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.latent.geometry import geometry_of
-from facemorph_core.models import Autoencoder
-from facemorph_core.training.batches import load_batch, to_images
-from facemorph_core.training.local import train_epochs
-from facemorph_core.training.start import starting_model
+from facemorph_core.learning.models import Autoencoder
+from facemorph_core.learning.training.batches import load_batch, to_images
+from facemorph_core.learning.training.local import train_epochs
+from facemorph_core.learning.training.start import starting_model
 from simulations.bench.audit.one_photo import private_round
 from simulations.bench.audit.photos import Photos, orl_photos
 from simulations.bench.audit.scores import Scores, Told, told

@@ -11,9 +11,9 @@ from client.node import Site
 from client.rounds import RoundRequest, evaluate_round
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import BudgetExhausted, LimitsExceeded
-from facemorph_core.federated import shared_weights
-from facemorph_core.models import build_model
-from facemorph_core.privacy import SiteLimits
+from facemorph_core.learning.federated import shared_weights
+from facemorph_core.learning.models import build_model
+from facemorph_core.learning.privacy import SiteLimits
 from facemorph_core.shards.shard import IndexRow, write_shard
 from simulations.bench.audit.one_photo import private_run
 from simulations.bench.audit.photos import extremes

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from facemorph_core.config import RunConfig, digest
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.disk.records import read_metrics, write_atomic
-from facemorph_core.export.from_run import find_checkpoint
-from facemorph_core.federated import load_shared_weights
 from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.learning.federated import load_shared_weights
+from facemorph_core.learning.models import Autoencoder, build_model
+from facemorph_core.learning.release.from_run import find_checkpoint
+from facemorph_core.learning.training.central import train_centrally
+from facemorph_core.learning.training.central_run import CentralRun
+from facemorph_core.learning.training.checkpoint import load_tensors
+from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.models import Autoencoder, build_model
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard, write_view
-from facemorph_core.training.central import train_centrally
-from facemorph_core.training.central_run import CentralRun
-from facemorph_core.training.checkpoint import load_tensors
-from facemorph_core.training.compute import choose_compute
-from facemorph_core.training.reconstruct import decode, encode
 from simulations.bench.faces import faces_for, whole_people
 from simulations.bench.federation.rows import (
     CONFIG,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facemorph_core.config import RunConfig, load_run_config
-from facemorph_core.models import build_model, count_parameters
-from facemorph_core.training.batches import Faces
-from facemorph_core.training.compute import choose_compute
-from facemorph_core.training.trainer import Trainer
+from facemorph_core.learning.models import build_model, count_parameters
+from facemorph_core.learning.training.batches import Faces
+from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.learning.training.trainer import Trainer
 from simulations.bench.method import Method
 from simulations.bench.textbook import (
     TextbookTrainer,

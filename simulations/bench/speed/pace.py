@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from facemorph_core.learning.models import Autoencoder
+from facemorph_core.learning.training.batches import Faces, load_batch
+from facemorph_core.learning.training.compute import Compute
+from facemorph_core.learning.training.trainer import Moment
 from facemorph_core.machine.describe import peak_memory
 from facemorph_core.machine.processes import worker_pool
-from facemorph_core.models import Autoencoder
-from facemorph_core.training.batches import Faces, load_batch
-from facemorph_core.training.compute import Compute
-from facemorph_core.training.trainer import Moment
 from simulations.bench.speed.learners import Entrant, entrants, parameters
 from simulations.bench.textbook import TextbookVAE
 

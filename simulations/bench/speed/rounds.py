@@ -16,11 +16,11 @@ import numpy as np
 
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.records import read_metrics
+from facemorph_core.learning.models import build_model
+from facemorph_core.learning.training.local import train_epochs
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.machine.processes import worker_pool
-from facemorph_core.models import build_model
 from facemorph_core.shards.shard import Shard, write_view
-from facemorph_core.training.local import train_epochs
 from simulations.bench.speed.learners import CONFIG
 from simulations.bench.speed.memory import peaks, program_of
 from simulations.run import simulate

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from facemorph_core.config.schema import DataConfig
+from facemorph_core.learning.training.compute import choose_compute
 from facemorph_core.machine.describe import describe
 from facemorph_core.shards.cache import shard_for
-from facemorph_core.training.compute import choose_compute
 from simulations.bench.faces import faces_for
 from simulations.bench.speed.learners import our_config
 from simulations.bench.speed.pace import paces, roof

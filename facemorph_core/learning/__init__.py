@@ -1,0 +1,1 @@
+"""Everything that needs torch: models, losses, training, privacy, and a run made a bundle."""

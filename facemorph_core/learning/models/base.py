@@ -1,0 +1,68 @@
+r"""What every autoencoder here is: an encoder, a decoder, and numbers in between.
+
+Images are (B, 3, S, S) floats in [-1, 1]; codes are (B, D). All state is float32 parameters
+under ``encoder.`` and ``decoder.``, without buffers: exactly this travels between sites.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from facemorph_core.learning.models.blocks import Decoder, Encoder
+
+
+class Posterior(NamedTuple):
+    """Diagonal Gaussian q(z|x)."""
+
+    mean: Float[Tensor, "b d"]
+    log_var: Float[Tensor, "b d"]
+
+    def kl_to_standard_normal(self) -> Float[Tensor, " b"]:
+        """KL(q || N(0, I)) in nats, one value per image."""
+        return 0.5 * (self.mean**2 + self.log_var.exp() - 1 - self.log_var).sum(dim=1)
+
+    def sample(self, generator: torch.Generator) -> Float[Tensor, "b d"]:
+        """One draw per image by reparameterisation, gradients flow through both moments."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
+        return self.mean + (0.5 * self.log_var).exp() * noise.to(self.mean)
+
+
+class Reconstruction(NamedTuple):
+    """What one training pass gives to the losses. ``posterior`` is None for a plain AE.
+
+    The images are not cut to [-1, 1]: beyond a cut no gradient would lead back.
+    """
+
+    images: Float[Tensor, "b 3 s s"]
+    code: Float[Tensor, "b d"]
+    posterior: Posterior | None
+
+
+class Autoencoder(nn.Module, ABC):
+    """Encoder and decoder joined by a code. Knows nothing of losses, data or devices."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.image_size = decoder.image_size
+        self.latent_dim = decoder.latent_dim
+
+    @abstractmethod
+    def code(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        """The deterministic code of each image."""
+
+    def decode(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        """The image of each code, cut to [-1, 1]."""
+        return self.decoder(z).clamp(-1, 1)
+
+    @abstractmethod
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], generator: torch.Generator
+    ) -> Reconstruction:
+        """One training pass; whatever is random in it comes from ``generator``."""
