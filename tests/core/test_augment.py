@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from facemorph_core.config.schema import PrivacyConfig, RunConfig, TrainingConfig
-from facemorph_core.identity_loss import on_unit_square
+from facemorph_core.learning.losses.identity import on_unit_square
 from facemorph_core.learning.training.augment import (
     augmented,
     in_other_light,

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from facemorph_core import weights
 from facemorph_core.bundle import open_bundle
 from facemorph_core.cli import evaluate as cli
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import ModelError, OutputError, ShardError, WeightsUnavailable
+from facemorph_core.learning import weights
 from facemorph_core.learning.models.build import build_model
-from facemorph_core.learning.release.bundle import write_bundle
+from facemorph_core.learning.release.write import write_bundle
 from facemorph_core.metrics import interval_of_mean, psnr, ssim
 from facemorph_core.metrics.evaluation import (
     identity_judge,

@@ -22,9 +22,9 @@ from facemorph_core.learning.models import Autoencoder, build_model
 from facemorph_core.learning.privacy import Spent
 from facemorph_core.learning.privacy.told import note
 from facemorph_core.learning.release import bundle_run, write_bundle
-from facemorph_core.learning.release.bundle import EXPORT_TOLERANCE
 from facemorph_core.learning.release.from_run import find_checkpoint
 from facemorph_core.learning.release.onnx import OPSET, export_half
+from facemorph_core.learning.release.write import EXPORT_TOLERANCE
 
 TRAINING: dict[str, Any] = {"rounds": 1}
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from facemorph_core.alignment.align import align_photo
 from facemorph_core.alignment.frame import eye_centres, mean_shape
 from facemorph_core.errors import WeightsUnavailable
-from facemorph_core.identity_loss import IdentityDistance, MobileFaceNet, cut
-from facemorph_core.weights import find
-from facemorph_core.weights.convert import from_tfjs
+from facemorph_core.learning.losses.identity import IdentityDistance, MobileFaceNet, cut
+from facemorph_core.learning.weights import find
+from facemorph_core.learning.weights.convert import from_tfjs
 from tests.core.faces import GRACE_HOPPER, astronaut
 
 # Of `canonical(nodes)` for the modelTopology of models/mobilefacenet.json in human-models 3.0.4.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
-from facemorph_core import losses
+from facemorph_core.learning.losses import terms as losses
 from facemorph_core.learning.models import Posterior
 
 seeds = st.integers(0, 2**31)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from facemorph_core import weights
-from facemorph_core.deep_metrics.lpips import LAYERS, LPIPS, load_lpips, lpips_steps
-from facemorph_core.deep_metrics.lpips import lpips as distances
 from facemorph_core.errors import MissingExtra, WeightsUnavailable
-from facemorph_core.lpips_heads import HEADS_SHA256, heads_file, load_heads
+from facemorph_core.learning import weights
+from facemorph_core.learning.nets.lpips import LAYERS, LPIPS, load_lpips, lpips_steps
+from facemorph_core.learning.nets.lpips import lpips as distances
+from facemorph_core.learning.nets.lpips_heads import HEADS_SHA256, heads_file, load_heads
 
 SHAPES = ((64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3))
 
@@ -68,7 +68,7 @@ def test_a_batch_is_its_pairs(metric, monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, (2, 5, 64, 64, 3), dtype=np.uint8)
     alone = np.concatenate([distances(metric, a[i : i + 1], b[i : i + 1]) for i in range(5)])
-    monkeypatch.setattr("facemorph_core.deep_metrics.lpips.BATCH", 2)
+    monkeypatch.setattr("facemorph_core.learning.nets.lpips.BATCH", 2)
     np.testing.assert_allclose(distances(metric, a, b), alone, rtol=1e-4)
     assert distances(metric, a, b).dtype == np.float64
     assert distances(metric, a[:0], b[:0]).shape == (0,)
@@ -76,7 +76,7 @@ def test_a_batch_is_its_pairs(metric, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_steps_of_a_sequence_are_those_of_its_pairs(metric, monkeypatch, count):
-    monkeypatch.setattr("facemorph_core.deep_metrics.lpips.BATCH", 2)
+    monkeypatch.setattr("facemorph_core.learning.nets.lpips.BATCH", 2)
     rng = np.random.default_rng(count)
     frames = rng.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
     expected = distances(metric, frames[:-1], frames[1:])
@@ -118,22 +118,24 @@ def test_other_heads_are_refused(monkeypatch, tmp_path, features):
     save_file(features, tmp_path / "alexnet.safetensors")
     (tmp_path / "alex.pth").write_bytes(b"something else")
     monkeypatch.setattr(
-        "facemorph_core.weights.find", lambda name: tmp_path / f"{name}.safetensors"
+        "facemorph_core.learning.weights.find", lambda name: tmp_path / f"{name}.safetensors"
     )
-    monkeypatch.setattr("facemorph_core.lpips_heads.heads_file", lambda _: tmp_path / "alex.pth")
+    monkeypatch.setattr(
+        "facemorph_core.learning.nets.lpips_heads.heads_file", lambda _: tmp_path / "alex.pth"
+    )
     with pytest.raises(WeightsUnavailable, match=r"not the file of LPIPS 0\.1"):
         load_lpips()
 
 
 def test_a_missing_package_is_a_missing_extra(monkeypatch):
-    monkeypatch.setattr("facemorph_core.lpips_heads.find_spec", lambda name: None)
+    monkeypatch.setattr("facemorph_core.learning.nets.lpips_heads.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="LPIPS needs the optional part 'train'"):
         heads_file("vgg")
 
 
 def test_the_lpips_package_is_not_imported():
     code = (
-        "import sys; from facemorph_core.lpips_heads import load_heads; load_heads('vgg'); "
+        "import sys; from facemorph_core.learning.nets.lpips_heads import load_heads; load_heads('vgg'); "
         "sys.exit('lpips' in sys.modules or 'torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,9 +19,9 @@ from PIL import Image, ImageSequence
 import facemorph_core
 from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
 from facemorph_core.bundle import Bundle, find_model, open_bundle
-from facemorph_core.deep_metrics.lpips import load_lpips, to_signed
 from facemorph_core.errors import ModelError, WeightsUnavailable
 from facemorph_core.learning.models import VAE
+from facemorph_core.learning.nets.lpips import load_lpips, to_signed
 from facemorph_core.learning.release import write_bundle
 from facemorph_core.morphing.calls import morph
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from facemorph_core.errors import WeightsUnavailable
-from facemorph_core.lpips_heads import load_heads
-from facemorph_core.perceptual import VGGPerceptual, random_square
-from facemorph_core.weights import find
+from facemorph_core.learning.losses.perceptual import VGGPerceptual, random_square
+from facemorph_core.learning.nets.lpips_heads import load_heads
+from facemorph_core.learning.weights import find
 
 LAYERS = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128)}
 LAYERS |= {10: (256, 128), 12: (256, 256), 14: (256, 256)}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
-from facemorph_core.identity_loss import IdentityDistance
+from facemorph_core.learning.losses.identity import IdentityDistance
 from facemorph_core.learning.models import Autoencoder, Reconstruction, build_model
 from facemorph_core.learning.training import compute
 from facemorph_core.learning.training.batches import Batch, epoch_batches, to_images

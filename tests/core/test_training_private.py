@@ -58,7 +58,7 @@ from facemorph_core.learning.training.private import (
 )
 from facemorph_core.learning.training.private_scores import RANGES, score_privately
 from facemorph_core.learning.training.trainer import Moment
-from facemorph_core.weights import find
+from facemorph_core.learning.weights import find
 from tests.ledgers import spent_of
 
 AT = Moment(1.0, 0, 0)
@@ -182,7 +182,7 @@ def nets(made_up_vgg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def found(name: str) -> Path:
         return made_up_vgg if name == "vgg16" else find(name)
 
-    monkeypatch.setattr("facemorph_core.weights.find", found)
+    monkeypatch.setattr("facemorph_core.learning.weights.find", found)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -16,8 +16,8 @@ from facemorph_core.alignment.frame import (
     mirror_landmarks,
     shape_basis,
 )
-from facemorph_core.identity_loss import cut
 from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.learning.losses.identity import cut
 from facemorph_core.metrics.psnr import psnr
 
 seeds = st.integers(0, 10_000)

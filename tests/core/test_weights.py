@@ -19,16 +19,16 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from facemorph_core.errors import OutputError, WeightsUnavailable
-from facemorph_core.weights import WEIGHTS, fetch, find, location, provenance
-from facemorph_core.weights import fetch as fetch_function
-from facemorph_core.weights.convert import (
+from facemorph_core.learning.weights import WEIGHTS, fetch, find, location, provenance
+from facemorph_core.learning.weights import fetch as fetch_function
+from facemorph_core.learning.weights.convert import (
     digest_of,
     from_flax,
     from_tfjs,
     from_torch,
     read_arrays,
 )
-from facemorph_core.weights.table import NpmGraph, Weights
+from facemorph_core.learning.weights.table import NpmGraph, Weights
 
 module = sys.modules[fetch_function.__module__]
 
@@ -329,7 +329,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_finding_weights_does_not_load_torch():
     code = (
-        "import sys, facemorph_core.weights as w\n"
+        "import sys, facemorph_core.learning.weights as w\n"
         "try: w.find('vgg16')\n"
         "except w.fetch.__globals__['WeightsUnavailable']: pass\n"
         "assert 'torch' not in sys.modules"

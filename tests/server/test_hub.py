@@ -41,7 +41,7 @@ from facemorph_core.errors import (
 )
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.learning.models.build import build_model
-from facemorph_core.learning.release.bundle import write_bundle
+from facemorph_core.learning.release.write import write_bundle
 from server.catalogue import Catalogue, publish
 from server.hub import SERVICE, start, tls
 

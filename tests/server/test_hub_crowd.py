@@ -15,7 +15,7 @@ from facemorph_core.errors import HubBusy, HubError, HubUnreachable, UnknownMode
 from facemorph_core.hub import channel
 from facemorph_core.hub import patience as readers
 from facemorph_core.learning.models.build import build_model
-from facemorph_core.learning.release.bundle import write_bundle
+from facemorph_core.learning.release.write import write_bundle
 from server import hub
 from server.catalogue import Catalogue, publish
 from server.coordinator import patience as places

@@ -25,7 +25,7 @@ from facemorph_core.errors import ModelError
 from facemorph_core.learning.models import Autoencoder, build_model
 from facemorph_core.learning.privacy import Told, read_told
 from facemorph_core.learning.privacy.spent import rounded_up
-from facemorph_core.learning.release.bundle import write_bundle
+from facemorph_core.learning.release.write import write_bundle
 
 _NOT_FIGURES = {"round", "epoch", "present", "asked", "examples", "images", "seconds", "steps"}
 _NOT_FIGURES |= {"bytes_down", "bytes_up", "epsilon", "delta"}

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ShardError
-from facemorph_core.identity_loss import cut
 from facemorph_core.latent.geometry import geometry_of
+from facemorph_core.learning.losses.identity import cut
 from facemorph_core.metrics.hull import hull_masks
 from facemorph_core.shards.shard import check_size
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facemorph_core import losses
 from facemorph_core.config.schema import RunConfig, VAEGANConfig
 from facemorph_core.errors import ModelError
+from facemorph_core.learning.losses import terms as losses
 from facemorph_core.learning.models import Discriminator, build_discriminator
 from facemorph_core.learning.training.checkpoint import (
     Named,

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facemorph_core import losses
 from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
-from facemorph_core.identity_loss import IdentityDistance
+from facemorph_core.learning.losses import terms as losses
+from facemorph_core.learning.losses.identity import IdentityDistance
+from facemorph_core.learning.losses.perceptual import VGGPerceptual
 from facemorph_core.learning.models import Reconstruction
+from facemorph_core.learning.nets.lpips_heads import load_heads
 from facemorph_core.learning.training.batches import Batch
 from facemorph_core.learning.training.schedule import adversarial_weight, kl_weight
-from facemorph_core.lpips_heads import load_heads
-from facemorph_core.perceptual import VGGPerceptual
 
 Terms = dict[str, Tensor]
 
@@ -117,7 +117,7 @@ def load_feature_nets(config: RunConfig, device: torch.device) -> FeatureNets:
     Raises:
         WeightsUnavailable: with the command that fetches them.
     """
-    from facemorph_core.weights import find
+    from facemorph_core.learning.weights import find
 
     loss, perceptual, identity = config.loss, None, None
     if loss.perceptual:

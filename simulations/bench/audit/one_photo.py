@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
+from facemorph_core.learning.losses.terms import l1
 from facemorph_core.learning.models import Autoencoder, Posterior, build_model
 from facemorph_core.learning.models.blocks import ResidualBlock
 from facemorph_core.learning.privacy import Heads, SiteLedger, SiteLimits
@@ -25,7 +26,6 @@ from facemorph_core.learning.privacy.secret import Secret
 from facemorph_core.learning.training.batches import load_batch
 from facemorph_core.learning.training.private import PrivateTrainer, private_config, train_privately
 from facemorph_core.learning.training.trainer import Moment
-from facemorph_core.losses import l1
 from simulations.bench.audit.photos import Photos, extremes
 
 START = Moment(1.0, 0, 0)

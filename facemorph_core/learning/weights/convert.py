@@ -94,7 +94,7 @@ def from_tfjs(graph: bytes, numbers: bytes) -> Arrays:
     follows, ``.slope``. PReLU is there as relu(x) + mul (x - abs(x)), which makes the slope of the
     negative side 2 mul. In the one graph that is read here the sign of mul is wrong: the running
     means that are folded into the biases are those of the slope -2 mul, and only with that does
-    the net know people (`facemorph_core.identity_loss`).
+    the net know people (`facemorph_core.learning.losses.identity`).
 
     Raises:
         WeightsUnavailable: another layout than that.

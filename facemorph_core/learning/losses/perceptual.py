@@ -25,8 +25,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facemorph_core.lpips_heads import stage_distance
-from facemorph_core.vgg import STAGES, VGG16
+from facemorph_core.learning.nets.lpips_heads import stage_distance
+from facemorph_core.learning.nets.vgg import STAGES, VGG16
 
 STAGES_SEEN = 3  # without heads: up to conv3_3
 SHORTEST = 1e-3  # of a feature vector: the gradient of a length near 0 has no bound

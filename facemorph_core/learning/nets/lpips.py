@@ -3,8 +3,8 @@ r"""LPIPS with AlexNet, version 0.1: how different two images look to people.
 Convention:
     images are (B, 3, H, W) floats in [-1, 1], RGB, at least 31 px; the distance is one number
     per pair, 0 for identical images. AlexNet's convolutions are torchvision's
-    (`facemorph_core.weights`, "alexnet"), the linear heads those that the authors fitted to
-    human judgements (`facemorph_core.lpips_heads`).
+    (`facemorph_core.learning.weights`, "alexnet"), the linear heads those that the authors fitted to
+    human judgements (`facemorph_core.learning.nets.lpips_heads`).
 
 References:
     | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facemorph_core import weights
-from facemorph_core.lpips_heads import load_heads, stage_distance
+from facemorph_core.learning import weights
+from facemorph_core.learning.nets.lpips_heads import load_heads, stage_distance
 
 __all__ = ["LPIPS", "load_lpips", "lpips", "lpips_steps"]
 

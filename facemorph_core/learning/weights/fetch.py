@@ -27,14 +27,14 @@ from safetensors.numpy import load, save
 
 from facemorph_core.disk.output import locked, output_error, written_whole
 from facemorph_core.errors import OutputError, WeightsUnavailable
-from facemorph_core.weights.convert import (
+from facemorph_core.learning.weights.convert import (
     Arrays,
     digest_of,
     from_flax,
     from_tfjs,
     from_torch,
 )
-from facemorph_core.weights.table import (
+from facemorph_core.learning.weights.table import (
     NpmGraph,
     PackageFile,
     Source,

@@ -1,0 +1,1 @@
+"""The terms of the objective, one value an image."""
