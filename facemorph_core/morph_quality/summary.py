@@ -146,7 +146,7 @@ def _add_distances(
     """Of the middle frames, as a set, to real faces of the same people."""
     if "features" not in study.columns[PARENTS] or len(study.names) < 2:
         return
-    from facemorph_core.deep_metrics.distribution import frechet_distance, kernel_sums
+    from facemorph_core.metrics.distribution import frechet_distance, kernel_sums
 
     real = study.columns[PARENTS]["features"]
     owners = np.array(study.names).reshape(-1)

@@ -28,11 +28,11 @@ from rich.progress import (
 )
 
 from facemorph_core.config.schema import DataConfig, TrainingConfig
-from facemorph_core.deep_metrics.distribution import load_features, vgg_features
 from facemorph_core.disk.output import held_alone, written_whole
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.metrics.distribution import load_features, vgg_features
 from facemorph_core.metrics.evaluation import FaceSet
 from facemorph_core.metrics.groups import groups_of
 from facemorph_core.shards.cache import shard_for

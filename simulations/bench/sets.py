@@ -22,13 +22,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.deep_metrics.distribution import (
+from facemorph_core.latent.interpolate import lerp
+from facemorph_core.metrics.bootstrap import Interval
+from facemorph_core.metrics.distribution import (
     gaussian_distance,
     kernel_sums,
     moments,
 )
-from facemorph_core.latent.interpolate import lerp
-from facemorph_core.metrics.bootstrap import Interval
 from simulations.bench.method import Method
 
 __all__ = [

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from facemorph_core.deep_metrics.distribution import fid_unavailable
 from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, intervals_json
+from facemorph_core.metrics.distribution import fid_unavailable
 from facemorph_core.metrics.evaluation import intervals
 from facemorph_core.metrics.groups import Groups, groups_json
 from facemorph_core.metrics.report import INTERVAL

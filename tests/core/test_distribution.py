@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemorph_core.deep_metrics.distribution import (
+from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.metrics.distribution import (
     STAGES,
     Moments,
     VGGFeatures,
@@ -18,7 +19,6 @@ from facemorph_core.deep_metrics.distribution import (
     moments,
     vgg_features,
 )
-from facemorph_core.errors import WeightsUnavailable
 
 LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # VGG16's convolutions in torchvision
 
@@ -132,7 +132,7 @@ def test_it_is_the_mean_over_pairs_of_different_groups(seed):
 def test_rows_of_the_kernel_in_parts_are_the_whole(monkeypatch):
     a, b = sets(0)
     whole = kernel_distance(a, b)
-    monkeypatch.setattr("facemorph_core.deep_metrics.distribution.KERNEL_ROWS", 7)
+    monkeypatch.setattr("facemorph_core.metrics.distribution.KERNEL_ROWS", 7)
     assert kernel_distance(a, b) == pytest.approx(whole)
 
 
@@ -226,7 +226,7 @@ def test_it_is_torchvisions_network(network):
 def test_a_batch_is_its_pictures(network, monkeypatch):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     alone = np.concatenate([vgg_features(network, pictures[i : i + 1]) for i in range(5)])
-    monkeypatch.setattr("facemorph_core.deep_metrics.distribution.BATCH", 2)
+    monkeypatch.setattr("facemorph_core.metrics.distribution.BATCH", 2)
     np.testing.assert_allclose(vgg_features(network, pictures), alone, rtol=1e-4, atol=1e-6)
     assert alone.shape == (5, 512)
     assert alone.dtype == np.float64

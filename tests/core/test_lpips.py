@@ -135,7 +135,8 @@ def test_a_missing_package_is_a_missing_extra(monkeypatch):
 
 def test_the_lpips_package_is_not_imported():
     code = (
-        "import sys; from facemorph_core.learning.nets.lpips_heads import load_heads; load_heads('vgg'); "
+        "import sys; from facemorph_core.learning.nets.lpips_heads import load_heads; "
+        "load_heads('vgg'); "
         "sys.exit('lpips' in sys.modules or 'torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,8 +3,8 @@ r"""LPIPS with AlexNet, version 0.1: how different two images look to people.
 Convention:
     images are (B, 3, H, W) floats in [-1, 1], RGB, at least 31 px; the distance is one number
     per pair, 0 for identical images. AlexNet's convolutions are torchvision's
-    (`facemorph_core.learning.weights`, "alexnet"), the linear heads those that the authors fitted to
-    human judgements (`facemorph_core.learning.nets.lpips_heads`).
+    (`facemorph_core.learning.weights`, "alexnet"), the linear heads those that the authors fitted
+    to human judgements (`facemorph_core.learning.nets.lpips_heads`).
 
 References:
     | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)

@@ -2,9 +2,9 @@ r"""How far a set of pictures is from a set of photos, as VGG16 sees them: FD-VG
 
 Convention:
     a picture is 512 numbers: the mean over all places of VGG16's last convolution after its ReLU
-    (relu5_3; ImageNet weights of `facemorph_core.learning.weights`, "vgg16"), the picture at its own size.
-    Feature sets are (n, d) float64. Lower is nearer; both are symmetric. Neither is FID or KID,
-    whose network is InceptionV3: their numbers lie on another scale.
+    (relu5_3; ImageNet weights of `facemorph_core.learning.weights`, "vgg16"), the picture at its
+    own size. Feature sets are (n, d) float64. Lower is nearer; both are symmetric. Neither is FID
+    or KID, whose network is InceptionV3: their numbers lie on another scale.
 
 The Fréchet distance is that of two Gaussians with the sets' means and covariances,
 
