@@ -12,7 +12,7 @@ from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import FederationError
 from facemorph_core.learning.release.from_run import bundle_run
-from facemorph_core.report import write_run_report
+from facemorph_core.learning.report import write_run_report
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.summary import draw_summary, summarise

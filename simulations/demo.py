@@ -23,7 +23,7 @@ from rich.table import Table
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FederationError
-from facemorph_core.report import write_run_report
+from facemorph_core.learning.report import write_run_report
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from facemorph_core.shards.sources import SourcePhoto, orl

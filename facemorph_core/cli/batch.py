@@ -70,7 +70,7 @@ def command(
     """
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.cli.progress import progress_bar
-    from facemorph_core.morph_quality.pairs import read_pairs
+    from facemorph_core.evaluation.morphs.pairs import read_pairs
     from facemorph_core.morphing.batch import jobs_of, run_batch
     from facemorph_core.morphing.engine import Morpher
 

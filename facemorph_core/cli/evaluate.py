@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from facemorph_core.bundle.read import Bundle
-    from facemorph_core.metrics.evaluation import Judge
-    from facemorph_core.metrics.report import Evaluation
+    from facemorph_core.evaluation.reconstructions import Judge
+    from facemorph_core.evaluation.report import Evaluation
     from facemorph_core.shards.shard import Shard
 
 
@@ -92,7 +92,7 @@ def evaluate(
           --metrics psnr,ssim,lpips,identity --json | jq .psnr.mean
     """  # noqa: D301 - \b is click's
     from facemorph_core.disk.output import check_writable
-    from facemorph_core.metrics.report import check_report, to_json, write_csv, write_report
+    from facemorph_core.evaluation.report import check_report, to_json, write_csv, write_report
 
     wanted = _metrics(metrics)
     if per_image is not None:
@@ -124,8 +124,8 @@ def _evaluated(
     by_group: bool,
 ) -> Evaluation:
     from facemorph_core.bundle import find_model, open_bundle
-    from facemorph_core.metrics.evaluation import score, spread
-    from facemorph_core.metrics.report import Evaluation
+    from facemorph_core.evaluation.reconstructions import score, spread
+    from facemorph_core.evaluation.report import Evaluation
     from facemorph_core.shards.shard import Shard
 
     opened = Shard.open(shard)
@@ -166,8 +166,8 @@ def _judges(
 
 
 def _judge(metric: Metric, shard: Shard, rows: NDArray[np.int64]) -> Judge:
+    from facemorph_core.evaluation import reconstructions as evaluation
     from facemorph_core.machine.cores import available_cores
-    from facemorph_core.metrics import evaluation
     from facemorph_core.metrics.identity import FaceEmbedder, embedding_weights
 
     match metric:
@@ -223,7 +223,7 @@ def _show(done: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from facemorph_core.metrics.report import INTERVAL
+    from facemorph_core.evaluation.report import INTERVAL
 
     table = Table(
         title=f"{done.bundle.manifest.name} on {len(done.rows)} faces of "

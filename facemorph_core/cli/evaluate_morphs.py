@@ -12,9 +12,9 @@ from facemorph_core.cli.morph_options import FitOption, ModelOption
 from facemorph_core.morphing.choices import Mode
 
 if TYPE_CHECKING:
-    from facemorph_core.morph_quality.pairs import Pairs
-    from facemorph_core.morph_quality.study import Study
-    from facemorph_core.morph_quality.summary import Summary
+    from facemorph_core.evaluation.morphs.pairs import Pairs
+    from facemorph_core.evaluation.morphs.study import Study
+    from facemorph_core.evaluation.morphs.summary import Summary
 
 REPORT, SCORES = "report.html", "scores.json"
 
@@ -55,12 +55,12 @@ def command(
     from facemorph_core.bundle import find_model, open_bundle
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.disk.records import write_atomic
-    from facemorph_core.morph_quality.judges import judges_here
-    from facemorph_core.morph_quality.study import run_study
-    from facemorph_core.morph_quality.summary import summarised
+    from facemorph_core.evaluation.morphs.judges import judges_here
+    from facemorph_core.evaluation.morphs.page import write_morph_report
+    from facemorph_core.evaluation.morphs.study import run_study
+    from facemorph_core.evaluation.morphs.summary import summarised
     from facemorph_core.morphing.engine import Morpher
-    from facemorph_core.report.film_strips import film_strips
-    from facemorph_core.report.morph_report import write_morph_report
+    from facemorph_core.morphing.film_strips import film_strips
 
     morpher = Morpher(open_bundle(find_model(model)), size=128, fit=fit)
     found, about = _found(pairs, split, count, seed)
@@ -88,7 +88,7 @@ def _modes(text: str) -> tuple[Mode, ...]:
 
 
 def _found(pairs: Path, split: str, count: int, seed: int) -> tuple[Pairs, str]:
-    from facemorph_core.morph_quality.pairs import FilePairs, ShardPairs, read_pairs
+    from facemorph_core.evaluation.morphs.pairs import FilePairs, ShardPairs, read_pairs
     from facemorph_core.shards.shard import Shard
 
     if not pairs.is_dir():
@@ -118,7 +118,7 @@ def _scores(study: Study, summary: Summary) -> dict[str, Any]:
 
 
 def _markdown(study: Study, summary: Summary) -> str:
-    from facemorph_core.report.morph_report import cells, column_names
+    from facemorph_core.evaluation.morphs.page import cells, column_names
 
     names = column_names(study, summary)
     lines = [

@@ -194,8 +194,8 @@ def _write_strips(
     from itertools import pairwise
 
     from facemorph_core.disk.output import written_whole
+    from facemorph_core.morphing.film_strips import draw_strips, film_strips
     from facemorph_core.pictures.encoders import write_picture
-    from facemorph_core.report.film_strips import draw_strips, film_strips
 
     size = min(morpher.size or PLAYED_SIZE, LARGEST_STRIP)
     strips = film_strips(pairwise(faces), morpher, MODES, size=size)
@@ -215,12 +215,12 @@ def _write_page(
     from tempfile import TemporaryDirectory
 
     from facemorph_core.cli.progress import progress_bar
-    from facemorph_core.morph_quality.judges import judges_here
-    from facemorph_core.morph_quality.pairs import ChainPairs
-    from facemorph_core.morph_quality.study import run_study
-    from facemorph_core.morph_quality.summary import summarised
-    from facemorph_core.report.film_strips import film_strips
-    from facemorph_core.report.morph_report import write_morph_report
+    from facemorph_core.evaluation.morphs.judges import judges_here
+    from facemorph_core.evaluation.morphs.page import write_morph_report
+    from facemorph_core.evaluation.morphs.pairs import ChainPairs
+    from facemorph_core.evaluation.morphs.study import run_study
+    from facemorph_core.evaluation.morphs.summary import summarised
+    from facemorph_core.morphing.film_strips import film_strips
 
     pairs, about = ChainPairs(faces, names), " to ".join(names)
     with TemporaryDirectory() as folder, progress_bar("judged") as progress:

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.learning.nets.lpips import LPIPS, load_lpips, lpips
-from facemorph_core.machine.cores import available_cores
-from facemorph_core.metrics.evaluation import (
+from facemorph_core.evaluation.reconstructions import (
     Columns,
     FaceSet,
     Judge,
@@ -23,6 +21,8 @@ from facemorph_core.metrics.evaluation import (
     score,
     ssim_judge,
 )
+from facemorph_core.learning.nets.lpips import LPIPS, load_lpips, lpips
+from facemorph_core.machine.cores import available_cores
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 from simulations.bench.method import Method
 from simulations.bench.sets import Distance, SetJudge

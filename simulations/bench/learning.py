@@ -23,7 +23,7 @@ from facemorph_core.config import load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError
 from facemorph_core.metrics.bootstrap import Interval
-from facemorph_core.report.chart import Line, line_chart
+from facemorph_core.pictures.chart import Line, line_chart
 from simulations.bench.table import markdown_table
 
 __all__ = [

@@ -30,8 +30,8 @@ from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import OutputError
+from facemorph_core.evaluation.reconstructions import Columns
 from facemorph_core.learning.training.compute import choose_compute
-from facemorph_core.metrics.evaluation import Columns
 from simulations.bench.judge import Scores
 from simulations.bench.method import Facts
 from simulations.bench.sets import Distance

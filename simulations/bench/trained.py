@@ -18,6 +18,7 @@ from torch import Tensor
 
 from facemorph_core.config.schema import AEConfig, RunConfig
 from facemorph_core.errors import ConfigError
+from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.latent.geometry import Geometry, geometry_of
 from facemorph_core.learning.models import Autoencoder, build_model, count_parameters
 from facemorph_core.learning.training.batches import Faces
@@ -26,7 +27,6 @@ from facemorph_core.learning.training.checkpoint import load_tensors, save_tenso
 from facemorph_core.learning.training.compute import choose_compute
 from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.learning.training.trainer import Trainer
-from facemorph_core.metrics.evaluation import spread
 from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 

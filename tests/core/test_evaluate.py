@@ -14,11 +14,7 @@ from facemorph_core.bundle import open_bundle
 from facemorph_core.cli import evaluate as cli
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import ModelError, OutputError, ShardError, WeightsUnavailable
-from facemorph_core.learning import weights
-from facemorph_core.learning.models.build import build_model
-from facemorph_core.learning.release.write import write_bundle
-from facemorph_core.metrics import interval_of_mean, psnr, ssim
-from facemorph_core.metrics.evaluation import (
+from facemorph_core.evaluation.reconstructions import (
     identity_judge,
     intervals,
     other_photo,
@@ -26,6 +22,10 @@ from facemorph_core.metrics.evaluation import (
     score,
     spread,
 )
+from facemorph_core.learning import weights
+from facemorph_core.learning.models.build import build_model
+from facemorph_core.learning.release.write import write_bundle
+from facemorph_core.metrics import interval_of_mean, psnr, ssim
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 
 SIZE = 32
@@ -244,7 +244,7 @@ def test_the_other_photo_is_another_one_of_the_same_person(people, data):
 def test_batches_change_nothing(shard, monkeypatch):
     rows = shard.rows("val")
     whole = score(shard, rows, lambda pixels, _: pixels ^ 5, [psnr_judge])
-    monkeypatch.setattr("facemorph_core.metrics.evaluation.BATCH", 3)
+    monkeypatch.setattr("facemorph_core.evaluation.reconstructions.BATCH", 3)
     told: list[tuple[int, int]] = []
     parts = score(
         shard, rows, lambda p, _: p ^ 5, [psnr_judge], progress=lambda *now: told.append(now)
@@ -284,7 +284,7 @@ def test_identity_compares_with_this_photo_another_one_and_the_real_ones(monkeyp
         def landmarks(self, rows):
             return np.zeros((len(rows), 68, 2), np.float32)
 
-    monkeypatch.setattr("facemorph_core.metrics.evaluation.VERIFIED_BELOW", 1.5)
+    monkeypatch.setattr("facemorph_core.evaluation.reconstructions.VERIFIED_BELOW", 1.5)
     faces, rows = Three(), np.arange(3)
     judge = identity_judge(faces, other_photo(faces.people, rows.tolist()), Colour())
     columns = score(faces, rows, lambda pixels, _: pixels + np.array([1, 0, 0], np.uint8), [judge])

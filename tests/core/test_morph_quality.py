@@ -13,20 +13,20 @@ from PIL import Image
 
 from facemorph_core.cli.main import main
 from facemorph_core.errors import OutputError, PairsError
-from facemorph_core.metrics.bootstrap import interval_of_mean
-from facemorph_core.morph_quality import study as study_module
-from facemorph_core.morph_quality.judges import Judges, Remembering, judges_here
-from facemorph_core.morph_quality.measures import (
+from facemorph_core.evaluation.morphs import study as study_module
+from facemorph_core.evaluation.morphs.judges import Judges, Remembering, judges_here
+from facemorph_core.evaluation.morphs.measures import (
     landmark_error,
     relative_sharpness,
     unevenness,
 )
-from facemorph_core.morph_quality.pairs import FilePair, FilePairs, ShardPairs, read_pairs
-from facemorph_core.morph_quality.study import PARENTS, Study, measured, run_study
-from facemorph_core.morph_quality.summary import Resamples, summarised
+from facemorph_core.evaluation.morphs.page import write_morph_report
+from facemorph_core.evaluation.morphs.pairs import FilePair, FilePairs, ShardPairs, read_pairs
+from facemorph_core.evaluation.morphs.study import PARENTS, Study, measured, run_study
+from facemorph_core.evaluation.morphs.summary import Resamples, summarised
+from facemorph_core.metrics.bootstrap import interval_of_mean
 from facemorph_core.morphing.engine import Morpher
-from facemorph_core.report.film_strips import Strip
-from facemorph_core.report.morph_report import write_morph_report
+from facemorph_core.morphing.film_strips import Strip
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo, small_shard
 
 MODES = ("full", "latent", "landmark")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig, dump_run_config
 from facemorph_core.disk.records import append_metrics
-from facemorph_core.report import write_run_report
-from facemorph_core.report.chart import Line, line_chart
+from facemorph_core.learning.report import write_run_report
+from facemorph_core.pictures.chart import Line, line_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 PRIVACY = {"noise_multiplier": 1.0, "delta": 1e-5, "max_epsilon": 4.0}

@@ -18,9 +18,8 @@ from PIL import Image
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.output import held_alone
 from facemorph_core.errors import ModelError, OutputError, ShardError
-from facemorph_core.learning.training import compute
-from facemorph_core.metrics.bootstrap import Interval
-from facemorph_core.metrics.evaluation import (
+from facemorph_core.evaluation.groups import brightness, by_group, groups_of, thirds
+from facemorph_core.evaluation.reconstructions import (
     Reconstructed,
     identity_judge,
     other_photo,
@@ -28,7 +27,8 @@ from facemorph_core.metrics.evaluation import (
     score,
     ssim_judge,
 )
-from facemorph_core.metrics.groups import brightness, by_group, groups_of, thirds
+from facemorph_core.learning.training import compute
+from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from simulations.bench import quality as bench_quality
 from simulations.bench.__main__ import _rungs

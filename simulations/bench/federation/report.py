@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, interval_of_mean
-from facemorph_core.report.chart import Line, line_chart
+from facemorph_core.pictures.chart import Line, line_chart
 from simulations.bench.federation.rows import BASE, CENTRAL, Setting
 from simulations.bench.federation.run import PCA, Result
 from simulations.bench.table import markdown_table

@@ -14,10 +14,10 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.disk.records import numbered, read_metrics, write_atomic
+from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.learning.privacy import Told, read_told
 from facemorph_core.learning.privacy.spent import rounded_up
-from facemorph_core.metrics.evaluation import spread
-from facemorph_core.report.chart import Line, line_chart
+from facemorph_core.pictures.chart import Line, line_chart
 
 _SHOWN_SAMPLES = 6
 
@@ -32,7 +32,7 @@ def write_run_report(run: Path) -> Path:
     config = load_run_config(run / "config.yaml")
     rounds = read_metrics(run)
     environment = Environment(
-        loader=PackageLoader("facemorph_core.report", ""),
+        loader=PackageLoader("facemorph_core.learning.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -24,11 +24,11 @@ from facemorph_core.alignment.landmarks import LandmarkDetector
 from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.disk.resume import claim
+from facemorph_core.evaluation.morphs.judges import Judges, Remembering
+from facemorph_core.evaluation.morphs.measures import landmark_error, relative_sharpness, unevenness
+from facemorph_core.evaluation.morphs.pairs import Case, Pairs, Seen
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
-from facemorph_core.morph_quality.judges import Judges, Remembering
-from facemorph_core.morph_quality.measures import landmark_error, relative_sharpness, unevenness
-from facemorph_core.morph_quality.pairs import Case, Pairs, Seen
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.engine import FRAMES_VERSION, Morpher
 from facemorph_core.morphing.transition import STEPS, alphas

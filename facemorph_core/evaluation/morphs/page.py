@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.evaluation.morphs.study import CURVE, Study
+from facemorph_core.evaluation.morphs.summary import MEASURES, PEER, Summary
 from facemorph_core.metrics.bootstrap import Interval
-from facemorph_core.morph_quality.study import CURVE, Study
-from facemorph_core.morph_quality.summary import MEASURES, PEER, Summary
-from facemorph_core.report.chart import Line, line_chart
-from facemorph_core.report.film_strips import Strip, film_strip
+from facemorph_core.morphing.film_strips import Strip, film_strip
+from facemorph_core.pictures.chart import Line, line_chart
 
 __all__ = ["cells", "column_names", "write_morph_report"]
 
@@ -44,7 +44,7 @@ def write_morph_report(
         OutputError: it cannot be written.
     """
     environment = Environment(
-        loader=PackageLoader("facemorph_core.report", ""),
+        loader=PackageLoader("facemorph_core.evaluation.morphs", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

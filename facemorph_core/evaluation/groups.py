@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.evaluation.reconstructions import Columns, FaceSet, intervals
 from facemorph_core.metrics.bootstrap import Interval, intervals_json
-from facemorph_core.metrics.evaluation import Columns, FaceSet, intervals
 from facemorph_core.metrics.hull import hull_masks
 
 __all__ = [

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.evaluation.morphs.study import PARENTS, Study
 from facemorph_core.metrics.bootstrap import LEVEL, RESAMPLES, Interval
 from facemorph_core.metrics.identity import VERIFIED_BELOW
-from facemorph_core.morph_quality.study import PARENTS, Study
 
 __all__ = ["MEASURES", "Measure", "Resamples", "Summary", "summarised"]
 

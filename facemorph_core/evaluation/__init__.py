@@ -1,0 +1,1 @@
+"""How good a model is: its reconstructions and its morphs, with intervals over people."""
