@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from facemorph_core.bundle.read import open_bundle
     from facemorph_core.errors import FaceMorphError
     from facemorph_core.morphing.blend import MorphBlend
-    from facemorph_core.morphing.calls import average, generate_morph_sequence, morph
     from facemorph_core.morphing.engine import Morpher
+    from facemorph_core.morphing.morph import average, generate_morph_sequence, morph
     from facemorph_core.morphing.sequence import MorphSequence
 
     __version__: str
@@ -45,9 +45,9 @@ _HOMES = {
     "MorphBlend": "facemorph_core.morphing.blend",
     "MorphSequence": "facemorph_core.morphing.sequence",
     "Morpher": "facemorph_core.morphing.engine",
-    "average": "facemorph_core.morphing.calls",
-    "generate_morph_sequence": "facemorph_core.morphing.calls",
-    "morph": "facemorph_core.morphing.calls",
+    "average": "facemorph_core.morphing.morph",
+    "generate_morph_sequence": "facemorph_core.morphing.morph",
+    "morph": "facemorph_core.morphing.morph",
     "open_bundle": "facemorph_core.bundle.read",
 }
 

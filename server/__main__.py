@@ -94,7 +94,7 @@ def publish(
       python -m server publish runs/celeba models/ --name faces
       python -m server publish faces.facemorph models/ --name faces
     """  # noqa: D301 - \b is click's
-    from facemorph_core.bundle.locate import find_model
+    from facemorph_core.bundle.find import find_model
     from server.catalogue import publish as add
 
     entry = add(find_model(bundle), folder, name)

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict
 
-from facemorph_core.bundle.locate import RUN_BUNDLE
+from facemorph_core.bundle.find import RUN_BUNDLE
 from facemorph_core.config.schema import DirichletPartition
 from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import write_atomic

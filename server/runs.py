@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from facemorph_core.bundle.locate import RUN_BUNDLE
+from facemorph_core.bundle.find import RUN_BUNDLE
 from facemorph_core.config import RunConfig, digest, dump_run_config, load_run_config
 from facemorph_core.config.changes import Change, in_words
 from facemorph_core.disk.output import held_alone, reported_output

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facemorph_core.bundle.locate import is_file
+from facemorph_core.bundle.find import is_file
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.output import reported_output

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.learning.nets.lpips import LPIPS, load_lpips
 from facemorph_core.learning.release.onnx import OPSET, cast_weights
-from facemorph_core.morphing.seen import FRAMES, GRAPH, STEPS
+from facemorph_core.morphing.visible_steps import FRAMES, GRAPH, STEPS
 
 STAGE_WEIGHTS = (1.2, 1.3, 2.5)
 

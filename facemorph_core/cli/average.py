@@ -76,7 +76,8 @@ def command(
 
     import numpy as np
 
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 

@@ -68,7 +68,8 @@ def command(
       facemorph-core batch pairs.csv --format mp4 --compose photo --out films/
           whole photos as videos
     """
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.evaluation.morphs.pairs import read_pairs
     from facemorph_core.morphing.batch import jobs_of, run_batch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from facemorph_core.deploy.bench import Measured
+    from facemorph_core.deploy.speed import Measured
 
 
 def command(
@@ -37,8 +37,9 @@ def command(
       facemorph-core bench
       facemorph-core bench starter --photo anna.jpg --json
     """
-    from facemorph_core.bundle import find_model, open_bundle
-    from facemorph_core.deploy.bench import bench, camera_picture
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
+    from facemorph_core.deploy.speed import bench, camera_picture
     from facemorph_core.machine.describe import describe
 
     picture = camera_picture(photo) if photo else None

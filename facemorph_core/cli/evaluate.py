@@ -123,7 +123,8 @@ def _evaluated(
     fit: int,
     by_group: bool,
 ) -> Evaluation:
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.evaluation.reconstructions import score, spread
     from facemorph_core.evaluation.report import Evaluation
     from facemorph_core.shards.shard import Shard

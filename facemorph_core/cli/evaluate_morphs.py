@@ -52,7 +52,8 @@ def command(
     """
     chosen = _modes(modes)
 
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.disk.records import write_atomic
     from facemorph_core.evaluation.morphs.judges import judges_here

@@ -41,7 +41,8 @@ def command(
       facemorph-core export starter --out export/
       facemorph-core export runs/celeba --format tensorrt --batch 1 --out jetson/
     """
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.deploy.export import export
     from facemorph_core.deploy.graphs import OPSET, operators
     from facemorph_core.deploy.tensorrt import trtexec

@@ -67,7 +67,8 @@ def command(
     check_picture(output, force=force)
     choices = face_choices(face, CORNERS)
 
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 

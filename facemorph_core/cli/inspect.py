@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.card import flat
-from facemorph_core.bundle.locate import HUBS
+from facemorph_core.bundle.find import HUBS, find_model
 from facemorph_core.machine.printable import printable
 
 

@@ -123,7 +123,8 @@ def command(
         check_picture(strip, force=force)
     choices = face_choices(face, len(photos))
 
-    from facemorph_core.bundle import find_model, open_bundle
+    from facemorph_core.bundle import open_bundle
+    from facemorph_core.bundle.find import find_model
     from facemorph_core.cli.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 

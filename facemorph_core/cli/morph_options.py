@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 Fetched bundles lie in the cache as ``models/HOST_PORT/NAME/VERSION-SHA12.facemorph``. A version
 never changes once published, so one that is there is not fetched again, and a hub that goes back
-to an older one is refused (`facemorph_core.hub.seen`). What lies there without having been pinned
-or given by the hub is not taken. A cache that cannot be written serves what it holds.
+to an older one is refused (`facemorph_core.hub.known_versions`). What lies there without having
+been pinned or given by the hub is not taken. A cache that cannot be written serves what it holds.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ from facemorph_core.hub.answers import (
 )
 from facemorph_core.hub.channel import Hub, connected
 from facemorph_core.hub.download import Progress, download
+from facemorph_core.hub.known_versions import (
+    Seen,
+    require_known,
+    require_pinned,
+    seen_in,
+    write_seen,
+)
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
-from facemorph_core.hub.seen import Seen, require_known, require_pinned, seen_in, write_seen
 
 __all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models", "pinned"]
 

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 
 Code = NDArray[np.floating[Any]]
 

@@ -25,11 +25,11 @@ from facemorph_core.alignment.geometry import rescaling
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
 from facemorph_core.alignment.photo import load_photo, on_white
 from facemorph_core.alignment.resample import resample
-from facemorph_core.bundle.locate import find_model
+from facemorph_core.bundle.find import find_model
 from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 from facemorph_core.machine.threads import Progress, side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size

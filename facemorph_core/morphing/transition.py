@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.latent.interpolate import path as latent_path
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.choices import Curve, Ease
 from facemorph_core.morphing.curves import bent, equal_steps
 from facemorph_core.morphing.layers import Layers
-from facemorph_core.morphing.seen import visible_steps
 from facemorph_core.morphing.view import View
+from facemorph_core.morphing.visible_steps import visible_steps
 
 __all__ = ["STEPS", "Look", "Transition", "alphas"]
 

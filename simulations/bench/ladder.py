@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.bundle import find_model, open_bundle
+from facemorph_core.bundle import open_bundle
+from facemorph_core.bundle.find import find_model
 from facemorph_core.config import load_run_config
 from facemorph_core.config.load import digest
 from facemorph_core.config.schema import RunConfig

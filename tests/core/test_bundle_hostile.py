@@ -351,7 +351,7 @@ def test_every_size_of_network_passes(
 
 
 def test_the_model_that_comes_with_the_package_passes() -> None:
-    from facemorph_core.bundle import find_model
+    from facemorph_core.bundle.find import find_model
 
     assert verify(find_model()).weights()
 

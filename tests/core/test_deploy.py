@@ -12,13 +12,14 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.bundle import Bundle, open_bundle
+from facemorph_core.bundle.find import find_model
 from facemorph_core.bundle.read import to_model
 from facemorph_core.cli.main import cli
-from facemorph_core.deploy.bench import camera_picture, engines, timed
 from facemorph_core.deploy.export import HALVES, TOLERANCE, export, session
 from facemorph_core.deploy.graphs import OPSET, operators, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
+from facemorph_core.deploy.speed import camera_picture, engines, timed
 from facemorph_core.deploy.tensorrt import SUPPORTED, problems, trtexec
 from facemorph_core.errors import BundleError, NoFaceFound, OutputError
 from tests.core.faces import GRACE_HOPPER

@@ -520,7 +520,7 @@ def test_an_impossible_announcement_is_refused(size, digest):
 
 def test_the_command_line_loads_no_grpc_before_it_asks():
     code = (
-        "import sys; import facemorph_core.cli.hub, facemorph_core.bundle.locate; "
+        "import sys; import facemorph_core.cli.hub, facemorph_core.bundle.find; "
         "sys.exit('grpc' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facemorph_core.latent.interpolate import Code, lerp, path, slerp
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 
 numbers = st.floats(-100, 100, allow_subnormal=False)
 codes = arrays(np.float64, 6, elements=numbers)

@@ -18,16 +18,17 @@ from PIL import Image, ImageSequence
 
 import facemorph_core
 from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
-from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.bundle import Bundle, open_bundle
+from facemorph_core.bundle.find import find_model
 from facemorph_core.errors import ModelError, WeightsUnavailable
 from facemorph_core.learning.models import VAE
 from facemorph_core.learning.nets.lpips import load_lpips, to_signed
 from facemorph_core.learning.release import write_bundle
-from facemorph_core.morphing.calls import morph
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps
 from facemorph_core.morphing.engine import Morpher, MorphFace
-from facemorph_core.morphing.seen import visible_steps
+from facemorph_core.morphing.morph import morph
 from facemorph_core.morphing.transition import alphas
+from facemorph_core.morphing.visible_steps import visible_steps
 from simulations.step_judge import StepJudge
 from tests.core.faces import GRACE_HOPPER, astronaut
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from facemorph_core.alignment import align_photo
 from facemorph_core.alignment.geometry import rescaling
-from facemorph_core.bundle import Bundle, find_model, open_bundle
+from facemorph_core.bundle import Bundle, open_bundle
+from facemorph_core.bundle.find import find_model
 from facemorph_core.metrics.hull import hull_mask
 from facemorph_core.morphing import detail, surroundings
 from facemorph_core.morphing.choices import Mode

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from facemorph_core.bundle.locate import find_model
+from facemorph_core.bundle.find import find_model
 from facemorph_core.config import RunConfig, dump_run_config, load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError

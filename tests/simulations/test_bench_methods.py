@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
-from facemorph_core.bundle import find_model, open_bundle
+from facemorph_core.bundle import open_bundle
+from facemorph_core.bundle.find import find_model
 from facemorph_core.config.schema import LossConfig, RunConfig
 from facemorph_core.errors import ConfigError, OutputError, TrainingDiverged
 from facemorph_core.latent.geometry import geometry_of

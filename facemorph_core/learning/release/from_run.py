@@ -17,7 +17,7 @@ from typing import Any
 import safetensors
 from safetensors.torch import load_file
 
-from facemorph_core.bundle.locate import RUN_BUNDLE, SUFFIX
+from facemorph_core.bundle.find import RUN_BUNDLE, SUFFIX
 from facemorph_core.config.load import load_run_config
 from facemorph_core.config.schema import PrivacyConfig, RunConfig
 from facemorph_core.disk.records import numbered, read_metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from facemorph_core.bundle.locate import find_model
+from facemorph_core.bundle.find import find_model
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError

@@ -11,7 +11,7 @@ from PIL import Image
 from facemorph_core.alignment.align import FaceChoice
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
 from facemorph_core.bundle.read import Bundle
-from facemorph_core.latent.kinds import Kind
+from facemorph_core.latent.interpolations import Kind
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.choices import Compose, Ease, Mode
 from facemorph_core.morphing.engine import Morpher, Photo
