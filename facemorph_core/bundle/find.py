@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from facemorph_core.errors import ModelError
@@ -37,15 +38,28 @@ def find_model(ref: str | Path | None = None) -> Path:
     if ref == STARTER:
         return _ASSETS / f"{STARTER}{SUFFIX}"
     if str(ref).startswith(HUBS):
-        from facemorph_core import hub
-
-        return hub.fetch(str(ref))
+        return fetch_model(str(ref))
     path = Path(ref).expanduser()
     if path.is_dir():
         return _of_run(path)
     if not path.is_file():
         raise ModelError(f"there is no model {ref}", hint=_WAYS)
     return path
+
+
+def fetch_model(
+    ref: str,
+    *,
+    cache: Path | None = None,
+    token: str | None = None,
+    ca: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The bundle of ``hub://host:port/name@version``, as `facemorph_core.hub.fetch`, verified."""
+    from facemorph_core import hub  # gRPC takes a moment, and most models are files
+    from facemorph_core.bundle.read import open_bundle
+
+    return hub.fetch(ref, open_bundle, cache=cache, token=token, ca=ca, progress=progress)
 
 
 def is_file(ref: str) -> bool:

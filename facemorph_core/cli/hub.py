@@ -102,9 +102,10 @@ def fetch_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -
           these bytes or none; `hub list` prints the reference
     """  # noqa: D301
     from facemorph_core import hub
+    from facemorph_core.bundle.find import fetch_model
 
     with _progress_bar() as progress:
-        path = hub.fetch(ref, ca=ca, token=_token(ref, token_file), progress=progress)
+        path = fetch_model(ref, ca=ca, token=_token(ref, token_file), progress=progress)
     typer.echo(f"these bytes: {hub.pinned(ref, path)}", err=True)
     typer.echo(str(path))
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import Timeout
 
-from facemorph_core.bundle.read import open_bundle
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.disk.output import locked, reported_output
@@ -41,11 +40,21 @@ from facemorph_core.hub.known_versions import (
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
 
-__all__ = ["ModelDescription", "ModelVersion", "describe", "fetch", "list_models", "pinned"]
+__all__ = [
+    "ModelDescription",
+    "ModelVersion",
+    "Verify",
+    "describe",
+    "fetch",
+    "list_models",
+    "pinned",
+]
 
 log = logging.getLogger(__name__)
 
 WAY_OUT = "free some space, or set FACEMORPH_CACHE to a folder that can be written"
+Verify = Callable[[Path], object]
+"""Reads a file that came, and raises BundleError where it is no sound bundle."""
 CACHED = re.compile(r"([1-9][0-9]*)-([0-9a-f]{12})\.facemorph")
 
 
@@ -77,6 +86,7 @@ def pinned(ref: str, path: Path) -> str:
 
 def fetch(
     ref: str,
+    verify: Verify,
     *,
     cache: Path | None = None,
     token: str | None = None,
@@ -87,7 +97,8 @@ def fetch(
 
     A numbered version that is there is used without asking the hub. ``latest`` asks; where the
     hub cannot be reached the newest one that it gave is used, with a warning. A hub that is busy
-    is asked again (`facemorph_core.hub.patience`).
+    is asked again (`facemorph_core.hub.patience`). What comes is given its name once ``verify``
+    has read it.
 
     Raises:
         HubError: there is no such model, the hub refuses or went back to an older version, or what
@@ -103,7 +114,7 @@ def fetch(
         with connected(reference.address, token=token, ca=ca) as hub:
             offered = _offered(hub, reference, shelf)
             with reported_output(shelf.folder, hint=WAY_OUT):
-                return _taken(hub, offered, reference, shelf, progress)
+                return _taken(hub, offered, reference, shelf, verify, progress)
     except HubUnreachable as error:
         return _newest_here(shelf, reference, error)
 
@@ -113,6 +124,7 @@ def _taken(
     offered: hub_pb2.Description,
     reference: HubReference,
     shelf: Shelf,
+    verify: Verify,
     progress: Progress | None,
 ) -> Path:
     """The file of what is offered; of several processes that want it one downloads it."""
@@ -125,7 +137,7 @@ def _taken(
             return path
         if hindrance is not None:
             raise hindrance
-        return shelf.bring(hub, offered, progress=progress)
+        return shelf.bring(hub, offered, verify, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +192,18 @@ class Shelf:
         return self._sound(offered.version, offered.sha256)
 
     def bring(
-        self, hub: Hub, offered: hub_pb2.Description, *, progress: Progress | None = None
+        self,
+        hub: Hub,
+        offered: hub_pb2.Description,
+        verify: Verify,
+        *,
+        progress: Progress | None = None,
     ) -> Path:
         """The file of the offered version, downloaded; a damaged one is replaced."""
         path = self._place(offered.version, offered.sha256)
         if path.exists():
             log.warning("%s in the cache is damaged; fetching it again", path)
-        self._download(hub, offered, path, progress)
+        self._download(hub, offered, path, verify, progress)
         self.note(offered)
         return path
 
@@ -210,7 +227,12 @@ class Shelf:
             return None
 
     def _download(
-        self, hub: Hub, offered: hub_pb2.Description, path: Path, progress: Progress | None
+        self,
+        hub: Hub,
+        offered: hub_pb2.Description,
+        path: Path,
+        verify: Verify,
+        progress: Progress | None,
     ) -> None:
         partial = path.with_name(f"{path.name}.partial")
         download(
@@ -221,7 +243,7 @@ class Shelf:
             progress=progress,
         )
         try:
-            open_bundle(partial)
+            verify(partial)
         except BundleError:
             partial.unlink()
             raise

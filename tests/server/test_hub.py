@@ -27,6 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
 from facemorph_core import hub as client
+from facemorph_core.bundle.find import fetch_model
 from facemorph_core.cli.hub import command
 from facemorph_core.cli.main import cli as commands
 from facemorph_core.config.schema import AEConfig
@@ -273,7 +274,7 @@ def test_a_damaged_bundle_is_listed_logged_and_not_served(shelf, caplog):
         listed = client.list_models(running.url)
         assert [(m.name, m.version) for m in listed if m.damaged] == [("faces", 2), ("rubbish", 1)]
         with pytest.raises(HubError, match=r"holds a damaged bundle: faces@2") as caught:
-            client.fetch(f"{running.url}/faces@2")
+            fetch_model(f"{running.url}/faces@2")
         assert str(shelf) not in str(caught.value)
         assert client.describe(f"{running.url}/faces").version == 1
         with pytest.raises(UnknownModel):
@@ -319,7 +320,7 @@ def test_health_is_told_without_a_token(secure, certificate):
 
 def test_over_tls_with_the_token(secure, certificate, bundles):
     assert secure.url.startswith("hub://")
-    path = client.fetch(f"{secure.url}/faces", token=TOKEN, ca=certificate.cert)
+    path = fetch_model(f"{secure.url}/faces", token=TOKEN, ca=certificate.cert)
     assert path.read_bytes() == bundles[1].read_bytes()
 
 
@@ -392,7 +393,7 @@ def test_the_token_of_one_hub_never_reaches_another(
         with pytest.raises(HubError):
             client.describe(f"{impostor.url}/faces")
         with pytest.raises(HubError):
-            client.fetch(f"{impostor.url}/faces")
+            fetch_model(f"{impostor.url}/faces")
         monkeypatch.delenv(f"FACEMORPH_HUB_{name}")
     asked = ["list", impostor.url, "--token-file", str(file)]
     assert "no token for" in str(CliRunner().invoke(command, asked).exception)
@@ -406,7 +407,7 @@ def test_the_token_of_one_hub_never_reaches_another(
 
 @pytest.mark.parametrize("token", [None, TOKEN[:-1] + "x", TOKEN + "x"])
 def test_nothing_is_told_without_the_token(secure, certificate, token):
-    for ask in (client.fetch, client.describe):
+    for ask in (fetch_model, client.describe):
         with pytest.raises(HubError, match="wants a valid read token") as caught:
             ask(f"{secure.url}/faces", token=token, ca=certificate.cert)
         assert "FACEMORPH_HUB_TOKEN" in caught.value.hint
@@ -479,14 +480,14 @@ def test_it_is_fetched_once(shelf, bundles, monkeypatch):
     counting = Counting(monkeypatch)
     running = hub_on(shelf)
     try:
-        paths = {client.fetch(f"{running.url}/faces@{v}") for v in ("latest", "2", "latest")}
+        paths = {fetch_model(f"{running.url}/faces@{v}") for v in ("latest", "2", "latest")}
         (path,) = paths
         assert path.read_bytes() == bundles[1].read_bytes()
         assert path.name == f"2-{sha256(path)[:12]}.facemorph"
         assert path.parent.name == "faces"
         assert path.parent.parent.name == running.address.replace(":", "_")
         assert counting.offsets == [0]
-        assert client.fetch(f"{running.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+        assert fetch_model(f"{running.url}/faces@1").read_bytes() == bundles[0].read_bytes()
     finally:
         running.stop(0)
 
@@ -495,10 +496,10 @@ def test_a_download_that_broke_off_is_resumed(shelf, bundles, monkeypatch, tmp_p
     counting = Counting(monkeypatch)
     running = hub_on(shelf)
     try:
-        path = client.fetch(f"{running.url}/faces")
+        path = fetch_model(f"{running.url}/faces")
         whole = path.read_bytes()
         path.rename(path.with_name(f"{path.name}.partial")).write_bytes(whole[:1234])
-        assert client.fetch(f"{running.url}/faces").read_bytes() == whole
+        assert fetch_model(f"{running.url}/faces").read_bytes() == whole
         assert counting.offsets == [0, 1234]
         assert [p.name for p in path.parent.iterdir() if p.suffix == ".facemorph"] == [path.name]
         assert not list(path.parent.glob("*.partial"))
@@ -508,60 +509,60 @@ def test_a_download_that_broke_off_is_resumed(shelf, bundles, monkeypatch, tmp_p
 
 def test_without_the_hub_the_newest_that_is_there_serves(shelf, caplog):
     running = hub_on(shelf)
-    one, two = (client.fetch(f"{running.url}/faces@{version}") for version in (1, 2))
+    one, two = (fetch_model(f"{running.url}/faces@{version}") for version in (1, 2))
     running.stop(0)
     with caplog.at_level(logging.WARNING):
-        assert client.fetch(f"{running.url}/faces@latest") == two
+        assert fetch_model(f"{running.url}/faces@latest") == two
     assert "using the newest version in the cache" in caplog.text
-    assert client.fetch(f"{running.url}/faces@1") == one
+    assert fetch_model(f"{running.url}/faces@1") == one
     with pytest.raises(HubUnreachable):
-        client.fetch(f"{running.url}/faces@3")
+        fetch_model(f"{running.url}/faces@3")
     with pytest.raises(HubUnreachable):
-        client.fetch(f"{running.url}/others")
+        fetch_model(f"{running.url}/others")
 
 
 @pytest.mark.parametrize("fault", ["rotten", "gone"])
 def test_without_the_hub_no_older_version_serves_as_the_newest(shelf, fault):
     running = hub_on(shelf)
-    one, two = (client.fetch(f"{running.url}/faces@{version}") for version in (1, 2))
+    one, two = (fetch_model(f"{running.url}/faces@{version}") for version in (1, 2))
     running.stop(0)
     two.write_bytes(two.read_bytes()[:-1]) if fault == "rotten" else two.unlink()
     with pytest.raises(
         HubUnreachable, match="newest version that it gave, faces@2, is not"
     ) as told:
-        client.fetch(f"{running.url}/faces")
+        fetch_model(f"{running.url}/faces")
     assert "an older version" in told.value.hint
-    assert client.fetch(f"{running.url}/faces@1") == one
+    assert fetch_model(f"{running.url}/faces@1") == one
 
 
 def test_what_no_hub_gave_is_not_served_from_the_cache(shelf, bundles):
     running = hub_on(shelf)
-    one = client.fetch(f"{running.url}/faces@1")
+    one = fetch_model(f"{running.url}/faces@1")
     running.stop(0)
     dropped = one.with_name(f"9-{sha256(bundles[1])[:12]}.facemorph")
     shutil.copyfile(bundles[1], dropped)
-    assert client.fetch(f"{running.url}/faces") == one
+    assert fetch_model(f"{running.url}/faces") == one
     with pytest.raises(HubUnreachable):
-        client.fetch(f"{running.url}/faces@9")
+        fetch_model(f"{running.url}/faces@9")
     pin = f"{running.url}/faces@9#{sha256(bundles[1])}"
-    assert client.fetch(pin) == dropped  # whoever pins says which bytes
+    assert fetch_model(pin) == dropped  # whoever pins says which bytes
 
 
 def test_a_refusal_is_not_taken_for_silence(shelf, certificate):
     credentials = tls(certificate.cert, certificate.key)
     running = start(Catalogue(shelf), "127.0.0.1:0", credentials=credentials, token=TOKEN)
     try:
-        client.fetch(f"{running.url}/faces", token=TOKEN, ca=certificate.cert)
+        fetch_model(f"{running.url}/faces", token=TOKEN, ca=certificate.cert)
         with pytest.raises(HubError, match="read token"):
-            client.fetch(f"{running.url}/faces", ca=certificate.cert)
+            fetch_model(f"{running.url}/faces", ca=certificate.cert)
     finally:
         running.stop(0)
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(plain, bundles, caplog):
-    path = client.fetch(f"{plain.url}/faces@1")
+    path = fetch_model(f"{plain.url}/faces@1")
     path.write_bytes(path.read_bytes()[:-1])
-    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    assert fetch_model(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
     assert caplog.text.count("is damaged; fetching it again") == 1
 
 
@@ -569,9 +570,9 @@ def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
     def refused(path):
         raise BundleError(f"{path} is damaged")
 
-    monkeypatch.setattr("facemorph_core.hub.client.open_bundle", refused)
+    monkeypatch.setattr("facemorph_core.bundle.read.open_bundle", refused)
     with pytest.raises(BundleError):
-        client.fetch(f"{plain.url}/faces")
+        fetch_model(f"{plain.url}/faces")
     from facemorph_core.disk.cache import cache_dir
 
     assert not [*cache_dir().rglob("*.facemorph*")]
@@ -583,7 +584,7 @@ def test_several_at_once_fetch_once(shelf, monkeypatch):
     try:
         paths: list[Path] = []
         threads = [
-            threading.Thread(target=lambda: paths.append(client.fetch(f"{running.url}/faces")))
+            threading.Thread(target=lambda: paths.append(fetch_model(f"{running.url}/faces")))
             for _ in range(4)
         ]
         for thread in threads:
@@ -600,19 +601,19 @@ def test_several_at_once_fetch_once(shelf, monkeypatch):
 @pytest.mark.timeout(300)  # a wait behind others is what this is about
 def test_nobody_waits_for_a_hub_that_is_down_behind_another(shelf):
     running = hub_on(shelf)
-    held = client.fetch(f"{running.url}/faces")
+    held = fetch_model(f"{running.url}/faces")
     running.stop(0)
     with locked(held.parent / ".lock"):
-        assert client.fetch(f"{running.url}/faces") == held
+        assert fetch_model(f"{running.url}/faces") == held
         with pytest.raises(HubUnreachable):
-            client.fetch(f"{running.url}/faces@9")
+            fetch_model(f"{running.url}/faces@9")
 
 
 def test_who_waits_for_another_process_says_so(plain, caplog):
-    folder = client.fetch(f"{plain.url}/faces@2").parent
+    folder = fetch_model(f"{plain.url}/faces@2").parent
     with ThreadPoolExecutor(1) as reader:
         with locked(folder / ".lock"):
-            waiting = reader.submit(client.fetch, f"{plain.url}/faces@1")
+            waiting = reader.submit(fetch_model, f"{plain.url}/faces@1")
             while "another process is fetching faces" not in caplog.text:
                 assert not waiting.done()
                 time.sleep(0.01)
@@ -630,7 +631,7 @@ def test_a_lying_hub_cannot_choose_the_files_name(plain, monkeypatch):
         reply = hub_pb2.Description(**lie)
         monkeypatch.setattr(Hub, "describe", lambda *_, reply=reply: reply)
         with pytest.raises(HubError):
-            client.fetch(f"{plain.url}/faces@1")
+            fetch_model(f"{plain.url}/faces@1")
 
 
 def test_only_names_and_numbers_go_to_the_hub():
@@ -649,7 +650,7 @@ def test_a_hub_that_drips_byte_after_byte_is_left(impostor, monkeypatch):
     monkeypatch.setattr("facemorph_core.hub.channel.ATTEMPT_SECONDS", 0.5)
     announce(impostor)
     with pytest.raises(HubUnreachable):
-        client.fetch(f"{impostor.url}/faces")
+        fetch_model(f"{impostor.url}/faces")
 
 
 # --- a cache that cannot be written ----------------------------------------------------------
@@ -687,7 +688,7 @@ def fetch_read_only(request, monkeypatch):
 
 
 def test_a_read_only_cache_serves_what_it_holds(plain, fetch_read_only):
-    held = client.fetch(f"{plain.url}/faces")
+    held = fetch_model(f"{plain.url}/faces")
     done = fetch_read_only(f"{plain.url}/faces")
     assert (done.returncode, done.stdout.strip()) == (0, str(held)), done.stderr
     done = fetch_read_only(f"{plain.url}/faces@1")
@@ -705,29 +706,29 @@ def no_lock_file(folder: Path) -> None:
 
 def test_a_shelf_that_cannot_be_locked_serves_what_it_holds(shelf):
     running = hub_on(shelf)
-    client.fetch(f"{running.url}/faces@1")
-    held = client.fetch(f"{running.url}/faces")
+    fetch_model(f"{running.url}/faces@1")
+    held = fetch_model(f"{running.url}/faces")
     no_lock_file(held.parent)
     running.stop(0)
-    assert client.fetch(f"{running.url}/faces") == held
-    assert client.fetch(f"{running.url}/faces@1").name.startswith("1-")
+    assert fetch_model(f"{running.url}/faces") == held
+    assert fetch_model(f"{running.url}/faces@1").name.startswith("1-")
 
 
 def test_a_shelf_that_cannot_be_locked_takes_nothing_new(plain):
-    held = client.fetch(f"{plain.url}/faces@2")
+    held = fetch_model(f"{plain.url}/faces@2")
     no_lock_file(held.parent)
     before = {path.name for path in held.parent.iterdir()}
-    assert client.fetch(f"{plain.url}/faces@2") == held
-    assert client.fetch(f"{plain.url}/faces") == held
+    assert fetch_model(f"{plain.url}/faces@2") == held
+    assert fetch_model(f"{plain.url}/faces") == held
     (held.parent / "seen.json").unlink()  # as it is in a cache that somebody copied
-    assert client.fetch(f"{plain.url}/faces") == held
+    assert fetch_model(f"{plain.url}/faces") == held
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        client.fetch(f"{plain.url}/faces@1")
+        fetch_model(f"{plain.url}/faces@1")
     assert "FACEMORPH_CACHE" in caught.value.hint
     held.write_bytes(held.read_bytes()[:-1])
     for version in ("2", "latest"):
         with pytest.raises(OutputError, match="cannot be written"):
-            client.fetch(f"{plain.url}/faces@{version}")
+            fetch_model(f"{plain.url}/faces@{version}")
     assert {path.name for path in held.parent.iterdir()} == before - {"seen.json"}
 
 
@@ -735,15 +736,15 @@ def test_a_cache_that_cannot_even_be_made_is_named_with_the_way_out(plain, tmp_p
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        client.fetch(f"{plain.url}/faces")
+        fetch_model(f"{plain.url}/faces")
     assert "FACEMORPH_CACHE" in caught.value.hint
 
 
 def test_what_a_hub_gave_before_must_be_readable(plain):
-    folder = client.fetch(f"{plain.url}/faces").parent
+    folder = fetch_model(f"{plain.url}/faces").parent
     (folder / "seen.json").unlink()
     (folder / "seen.json").mkdir()
-    for ask in (client.fetch, client.describe):
+    for ask in (fetch_model, client.describe):
         with pytest.raises(HubError, match=r"seen\.json cannot be read"):
             ask(f"{plain.url}/faces")
 
@@ -752,38 +753,38 @@ def test_what_a_hub_gave_before_must_be_readable(plain):
 
 
 def test_the_newest_version_never_goes_back(plain, shelf, bundles):
-    client.fetch(f"{plain.url}/faces")
+    fetch_model(f"{plain.url}/faces")
     (shelf / "faces" / "2.facemorph").unlink()
-    for ask in (client.fetch, client.describe):
+    for ask in (fetch_model, client.describe):
         with pytest.raises(HubError, match="is version 1, and was 2 before") as caught:
             ask(f"{plain.url}/faces@latest")
         assert "faces@1" in caught.value.hint
         assert "seen.json" in caught.value.hint
-    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    assert fetch_model(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
     with pytest.raises(HubError, match="was 2 before"):
-        client.fetch(f"{plain.url}/faces")
+        fetch_model(f"{plain.url}/faces")
 
 
 def test_a_version_that_is_older_by_name_is_no_way_back(plain, bundles):
-    client.fetch(f"{plain.url}/faces@2")
-    assert client.fetch(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
-    assert client.fetch(f"{plain.url}/faces").read_bytes() == bundles[1].read_bytes()
+    fetch_model(f"{plain.url}/faces@2")
+    assert fetch_model(f"{plain.url}/faces@1").read_bytes() == bundles[0].read_bytes()
+    assert fetch_model(f"{plain.url}/faces").read_bytes() == bundles[1].read_bytes()
 
 
 def test_a_version_keeps_its_bytes(plain, shelf, bundles, monkeypatch):
-    path = client.fetch(f"{plain.url}/faces@2")
+    path = fetch_model(f"{plain.url}/faces@2")
     path.unlink()
     (shelf / "faces" / "2.facemorph").write_bytes(bundles[0].read_bytes())
     for version in ("2", "latest"):
         with pytest.raises(HubError, match="offers other bytes as faces@2 than before") as caught:
-            client.fetch(f"{plain.url}/faces@{version}")
+            fetch_model(f"{plain.url}/faces@{version}")
     pin = f"{plain.url}/faces@2#{sha256(bundles[0])}"
     assert pin in caught.value.hint
     old = shutil.copyfile(bundles[1], path)  # as it lies there if it was not removed
-    assert client.fetch(pin).read_bytes() == bundles[0].read_bytes()
+    assert fetch_model(pin).read_bytes() == bundles[0].read_bytes()
     assert old.exists()
     for version in ("2", "latest"):
-        again = client.fetch(f"{plain.url}/faces@{version}")
+        again = fetch_model(f"{plain.url}/faces@{version}")
         assert again.read_bytes() == bundles[0].read_bytes()
 
 
@@ -795,23 +796,23 @@ def test_what_a_hub_only_says_is_not_remembered(impostor, plain):
 
 
 def test_another_hub_and_another_name_have_versions_of_their_own(plain, shelf, bundles):
-    client.fetch(f"{plain.url}/faces")
+    fetch_model(f"{plain.url}/faces")
     publish(bundles[0], shelf, "others")
-    assert client.fetch(f"{plain.url}/others").name.startswith("1-")
+    assert fetch_model(f"{plain.url}/others").name.startswith("1-")
     running = hub_on(shelf)
     try:
         (shelf / "faces" / "2.facemorph").unlink()
-        assert client.fetch(f"{running.url}/faces").name.startswith("1-")
+        assert fetch_model(f"{running.url}/faces").name.startswith("1-")
     finally:
         running.stop(0)
 
 
 def test_what_was_seen_is_not_lost_when_it_is_damaged(plain, tmp_path):
-    path = client.fetch(f"{plain.url}/faces")
+    path = fetch_model(f"{plain.url}/faces")
     for damage in ("", "[]", "{", '{"newest": "x", "sha256": {}}', "[" * 100_000):
         (path.parent / "seen.json").write_text(damage)
         with pytest.raises(HubError, match=r"seen\.json is damaged") as caught:
-            client.fetch(f"{plain.url}/faces")
+            fetch_model(f"{plain.url}/faces")
         assert "remove it" in caught.value.hint
 
 
@@ -819,22 +820,22 @@ def test_a_pin_takes_these_bytes_or_none(plain, shelf, bundles):
     pin = f"{plain.url}/faces@1#{sha256(bundles[0])}"
     wrong = f"{plain.url}/faces@1#{sha256(bundles[1])}"
     with pytest.raises(HubError, match="with another SHA-256 than the one that was named"):
-        client.fetch(wrong)
+        fetch_model(wrong)
     with pytest.raises(HubError, match="another SHA-256"):
         client.describe(wrong)
-    path = client.fetch(pin)
+    path = fetch_model(pin)
     assert path.read_bytes() == bundles[0].read_bytes()
     assert client.pinned(f"{plain.url}/faces@1", path) == pin
     with pytest.raises(HubError, match="another SHA-256"):
-        client.fetch(wrong)  # although a version 1 lies in the cache
+        fetch_model(wrong)  # although a version 1 lies in the cache
 
 
 def test_a_pinned_version_needs_no_hub(shelf, bundles):
     running = hub_on(shelf)
     pin = f"{running.url}/faces@1#{sha256(bundles[0])}"
-    path = client.fetch(pin)
+    path = fetch_model(pin)
     running.stop(0)
-    assert client.fetch(pin) == path
+    assert fetch_model(pin) == path
 
 
 # --- what a hub says, on a terminal ----------------------------------------------------------
@@ -941,7 +942,7 @@ def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
         line = process.stdout.readline().strip()
         assert line.startswith("listening on hub+insecure://127.0.0.1:")
         url = line.removeprefix("listening on ")
-        assert client.fetch(f"{url}/faces").read_bytes() == bundles[0].read_bytes()
+        assert fetch_model(f"{url}/faces").read_bytes() == bundles[0].read_bytes()
         process.send_signal(number)
         rest, log = process.communicate()
         assert (process.returncode, rest) == (0, "")

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from facemorph_core import hub as client
+from facemorph_core.bundle.find import fetch_model
 from facemorph_core.config.schema import AEConfig
 from facemorph_core.errors import HubBusy, HubError, HubUnreachable, UnknownModel
 from facemorph_core.hub import channel
@@ -98,7 +99,7 @@ def running(shelf, faults) -> Iterator[hub.RunningHub]:
 
 
 def fetch(running: hub.RunningHub, name: str = "faces", **more) -> Path:
-    return client.fetch(f"{running.url}/{name}", token=TOKEN, **more)
+    return fetch_model(f"{running.url}/{name}", token=TOKEN, **more)
 
 
 def test_of_a_crowd_everybody_gets_the_model(running, bundle, tmp_path, monkeypatch, caplog):
@@ -166,7 +167,7 @@ def test_what_cannot_pass_is_asked_once(running, faults, status):
 def test_a_wrong_token_and_an_unknown_model_are_not_asked_for_twice(running, faults, monkeypatch):
     monkeypatch.setattr("facemorph_core.hub.patience.time.sleep", lambda _: pytest.fail("waits"))
     with pytest.raises(HubError, match="valid read token"):
-        client.fetch(f"{running.url}/faces", token=TOKEN[:-1] + "x")
+        fetch_model(f"{running.url}/faces", token=TOKEN[:-1] + "x")
     assert faults.asked == 0
     with pytest.raises(UnknownModel):
         fetch(running, "others")
