@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.learning.nets.lpips import LPIPS, load_lpips
 from facemorph_core.learning.release.onnx import OPSET, cast_weights
-from facemorph_core.morphing.visible_steps import FRAMES, GRAPH, STEPS
+from facemorph_core.morphing.visible_steps import GRAPH, INPUT, OUTPUT
 
 STAGE_WEIGHTS = (1.2, 1.3, 2.5)
 
@@ -49,9 +49,9 @@ def graph_of(judge: StepJudge) -> onnx.ModelProto:
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[FRAMES],
-            output_names=[STEPS],
-            dynamic_axes={FRAMES: {0: "n"}, STEPS: {0: "n-1"}},
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n-1"}},
         )
         model = onnx.load_model(path)
     large = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ EaseOption = Annotated[
 ]
 ShapeCurveOption = Annotated[Curve, typer.Option(help="When features move.")]
 TextureCurveOption = Annotated[Curve, typer.Option(help="When skin and hair change.")]
-PathOption = Annotated[Kind, typer.Option(help="Codes on a straight line or great circle.")]
+PathOption = Annotated[
+    Interpolation, typer.Option(help="Codes on a straight line or great circle.")
+]
 FitOption = Annotated[
     int, typer.Option(min=0, help="Steps that bring codes nearer to their photos, slowly.")
 ]

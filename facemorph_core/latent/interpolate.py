@@ -15,7 +15,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 
 Code = NDArray[np.floating[Any]]
 
@@ -47,7 +47,7 @@ def slerp(a: Code, b: Code, t: float) -> Code:
     return (length * _turned(u, v, angle, t)).astype(dtype)
 
 
-def path(a: Code, b: Code, alphas: ArrayLike, kind: Kind = "lerp") -> Code:
+def path(a: Code, b: Code, alphas: ArrayLike, kind: Interpolation = "lerp") -> Code:
     """The codes at each of ``alphas``, (n, D)."""
     match kind:
         case "lerp":

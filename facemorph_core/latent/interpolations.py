@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Kind"]
+__all__ = ["Interpolation"]
 
-Kind = Literal["lerp", "slerp"]
+Interpolation = Literal["lerp", "slerp"]
 """On a straight line, or on a great circle."""

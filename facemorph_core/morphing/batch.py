@@ -19,7 +19,7 @@ from facemorph_core.disk.records import append_entry, read_entries
 from facemorph_core.disk.resume import claim
 from facemorph_core.errors import PhotoError
 from facemorph_core.morphing.engine import Morpher, MorphFace
-from facemorph_core.morphing.transition import STEPS
+from facemorph_core.morphing.transition import DEFAULT_STEPS
 
 __all__ = ["Job", "Outcome", "jobs_of", "run_batch"]
 
@@ -61,7 +61,7 @@ def run_batch(
     morpher: Morpher,
     folder: Path,
     *,
-    steps: int = STEPS,
+    steps: int = DEFAULT_STEPS,
     saved: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:

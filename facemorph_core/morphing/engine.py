@@ -29,18 +29,18 @@ from facemorph_core.bundle.find import find_model
 from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.machine.threads import Progress, side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.sequence import MorphSequence
-from facemorph_core.morphing.transition import STEPS, Look, Transition
+from facemorph_core.morphing.transition import DEFAULT_STEPS, Look, Transition
 from facemorph_core.morphing.view import View
 from facemorph_core.pictures.provenance import Provenance
 
-Photo = Path | str | Image.Image | NDArray[np.uint8]
+PhotoLike = Path | str | Image.Image | NDArray[np.uint8]
 
 FRAMES_VERSION = 3
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
@@ -68,7 +68,7 @@ class Morpher:
     size: int | None = None
     """Side of the frames, pixels; of whole photos the longer side. By default PLAYED_SIZE, and the
     first photo's own up to LONGEST_SIDE."""
-    path: Kind = "lerp"
+    path: Interpolation = "lerp"
     """How codes are interpolated."""
     shape_curve: Curve = "linear"
     """When features move, see `morphing.curves`."""
@@ -97,7 +97,7 @@ class Morpher:
         own = {name: getattr(self, name) for name in names}
         return {"frames_version": FRAMES_VERSION, "model_sha256": self.bundle.digest, **own}
 
-    def face(self, photo: Photo, choice: FaceChoice = "largest") -> MorphFace:
+    def face(self, photo: PhotoLike, choice: FaceChoice = "largest") -> MorphFace:
         """Find, align and encode a face.
 
         Raises:
@@ -129,7 +129,7 @@ class Morpher:
 
     def faces(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[PhotoLike],
         choices: Sequence[FaceChoice] | None = None,
         *,
         progress: Progress | None = None,
@@ -149,7 +149,7 @@ class Morpher:
         self,
         faces: Sequence[MorphFace],
         *,
-        steps: int = STEPS,
+        steps: int = DEFAULT_STEPS,
         loop: bool = False,
         progress: Progress | None = None,
     ) -> MorphSequence:

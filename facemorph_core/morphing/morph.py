@@ -11,24 +11,24 @@ from PIL import Image
 from facemorph_core.alignment.align import FaceChoice
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
 from facemorph_core.bundle.read import Bundle
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.choices import Compose, Ease, Mode
-from facemorph_core.morphing.engine import Morpher, Photo
+from facemorph_core.morphing.engine import Morpher, PhotoLike
 from facemorph_core.morphing.sequence import MorphSequence
-from facemorph_core.morphing.transition import STEPS, alphas
+from facemorph_core.morphing.transition import DEFAULT_STEPS, alphas
 
 __all__ = ["average", "generate_morph_sequence", "morph"]
 
 
 def morph(
-    photo_a: Photo,
-    photo_b: Photo,
+    photo_a: PhotoLike,
+    photo_b: PhotoLike,
     *,
-    steps: int = STEPS,
+    steps: int = DEFAULT_STEPS,
     model: Bundle | Path | str | None = None,
     mode: Mode = "full",
-    path: Kind = "lerp",
+    path: Interpolation = "lerp",
     ease: Ease = "linear",
     face: FaceChoice | tuple[FaceChoice, FaceChoice] = "largest",
     fit: int = 0,
@@ -54,14 +54,14 @@ def morph(
 
 
 def generate_morph_sequence(
-    img1_path: Path | str, img2_path: Path | str, steps: int = STEPS
+    img1_path: Path | str, img2_path: Path | str, steps: int = DEFAULT_STEPS
 ) -> list[Image.Image]:
     """The morph of two photo files as ``steps`` pictures, with the model at hand."""
     return [Image.fromarray(frame) for frame in morph(img1_path, img2_path, steps=steps).frames]
 
 
 def average(
-    photos: Sequence[Photo],
+    photos: Sequence[PhotoLike],
     weights: Sequence[float] | None = None,
     *,
     model: Bundle | Path | str | None = None,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.latent.interpolate import path as latent_path
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.choices import Curve, Ease
 from facemorph_core.morphing.curves import bent, equal_steps
@@ -23,13 +23,13 @@ from facemorph_core.morphing.layers import Layers
 from facemorph_core.morphing.view import View
 from facemorph_core.morphing.visible_steps import visible_steps
 
-__all__ = ["STEPS", "Look", "Transition", "alphas"]
+__all__ = ["DEFAULT_STEPS", "Look", "Transition", "alphas"]
 
 Alphas = NDArray[np.float64]
 Look = Callable[[NDArray[np.float64]], View]
 """What is shown with some weights of the faces."""
 
-STEPS = 21
+DEFAULT_STEPS = 21
 """Frames of a morph between two photos: alpha in steps of 0.05."""
 
 
@@ -39,7 +39,7 @@ class Transition:
 
     layers: Layers
     look: Look
-    path: Kind = "lerp"
+    path: Interpolation = "lerp"
     shape_curve: Curve = "linear"
     texture_curve: Curve = "linear"
     ease: Ease = "linear"
@@ -58,14 +58,14 @@ class Transition:
             raise ValueError(f"alpha is from 0, the first face, to 1, the second (got {alpha})")
         return self._seen(alpha, self.look)
 
-    def positions(self, steps: int = STEPS) -> Alphas:
+    def positions(self, steps: int = DEFAULT_STEPS) -> Alphas:
         """The alphas (steps,) of a morph, as ``ease`` spaces them."""
         if self.ease == "perceptual":
             return self.equal_to_the_eye(steps)
         return bent(alphas(steps), self.ease)
 
     def equal_to_the_eye(
-        self, steps: int = STEPS, *, known: Mapping[float, NDArray[np.uint8]] | None = None
+        self, steps: int = DEFAULT_STEPS, *, known: Mapping[float, NDArray[np.uint8]] | None = None
     ) -> Alphas:
         """The alphas (steps,) between which the frame changes by equal steps.
 

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from facemorph_core.machine.inference import cpu_session
 
-__all__ = ["FRAMES", "GRAPH", "STEPS", "visible_steps"]
+__all__ = ["GRAPH", "INPUT", "OUTPUT", "visible_steps"]
 
 GRAPH = Path(__file__).parent.parent / "assets" / "steps.onnx"
-FRAMES, STEPS = "frames", "steps"
+INPUT, OUTPUT = "frames", "steps"
 """The graph maps frames (n, 3, 128, 128) in [-1, 1] to steps (n - 1,)."""
 
 
 def visible_steps(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Of frames (n, 128, 128, 3), the n - 1 squared distances from each to the next."""
     signed = frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-    return np.asarray(_session().run([STEPS], {FRAMES: signed})[0], np.float64)
+    return np.asarray(_session().run([OUTPUT], {INPUT: signed})[0], np.float64)
 
 
 @cache

@@ -16,7 +16,12 @@ from facemorph_core.learning.models import Autoencoder, build_model
 from facemorph_core.learning.training.compute import Compute
 from facemorph_core.learning.training.optimiser import Optimiser, flattened
 from facemorph_core.learning.training.optimiser import muon as make_muon
-from facemorph_core.learning.training.orthogonal import COEFFICIENTS, LARGEST, STEPS, orthogonal
+from facemorph_core.learning.training.orthogonal import (
+    COEFFICIENTS,
+    ITERATIONS,
+    LARGEST,
+    orthogonal,
+)
 
 RATE = 1e-2
 ROUGH, EXACT = (Compute(torch.device("cpu"), bfloat16) for bfloat16 in (True, False))
@@ -133,7 +138,7 @@ def test_what_is_known_well_comes_out_about_as_long_as_one(shape, compute):
         assert (along - torch.diag(along.diagonal())).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("dtype", STEPS)
+@pytest.mark.parametrize("dtype", ITERATIONS)
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (1, 4)])
 def test_no_gradient_is_no_direction(shape, dtype):
     made = orthogonal([torch.zeros(shape)], dtype=dtype)[0]

@@ -31,7 +31,7 @@ from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.engine import FRAMES_VERSION, Morpher
-from facemorph_core.morphing.transition import STEPS, alphas
+from facemorph_core.morphing.transition import DEFAULT_STEPS, alphas
 
 __all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
 
@@ -103,9 +103,9 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
     """The figures of one pair in the morpher's mode; NaN for what is not seen."""
     first, second = case.faces
     way = morpher.between(case.faces)
-    even = alphas(STEPS)
+    even = alphas(DEFAULT_STEPS)
     frames, near = way.frames(even), way.frames(NEAR_ENDS)
-    middle, points = frames[STEPS // 2], _interpolated(case, 0.5)
+    middle, points = frames[DEFAULT_STEPS // 2], _interpolated(case, 0.5)
     photos, marks = (first.pixels, second.pixels), (first.landmarks, second.landmarks)
     found: dict[str, Any] = {
         "ends": psnr(np.stack(photos), near).mean(),
@@ -120,7 +120,7 @@ def measured(case: Case, morpher: Morpher, judges: Judges) -> Columns:
     if judges.features is not None:
         found["features"] = judges.features(middle[None])[0]
     if judges.embedder is not None:
-        shown = frames[np.rint(CURVE * (STEPS - 1)).astype(int)]
+        shown = frames[np.rint(CURVE * (DEFAULT_STEPS - 1)).astype(int)]
         places = np.stack([_interpolated(case, alpha) for alpha in CURVE])
         own = judges.embedder.embed(shown, places)
         for name, other in zip(("to_a", "to_b"), case.others, strict=True):

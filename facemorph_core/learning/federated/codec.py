@@ -32,7 +32,7 @@ Travelling = dict[str, NDArray[Any]]
 
 SCALE = "/scale"
 """Behind the name of an int8 array, that of its rows' steps."""
-STEPS = 127
+LEVELS = 127
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -112,12 +112,12 @@ def _decoded(arrays: Mapping[str, NDArray[Any]], expected: Signature, codec: Cod
 
 
 def _in_steps(name: str, value: NDArray[np.float32]) -> Travelling:
-    """Each row as whole steps from -STEPS to STEPS, and the size of a row's step."""
-    sizes = np.abs(value).reshape(len(value), -1).max(axis=1, initial=0) / np.float32(STEPS)
+    """Each row as whole steps from -LEVELS to LEVELS, and the size of a row's step."""
+    sizes = np.abs(value).reshape(len(value), -1).max(axis=1, initial=0) / np.float32(LEVELS)
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.rint(value / _along_rows(sizes, value))
     # A row of zeros has no step; one of the smallest numbers may have one that rounds to 0.
-    steps = np.nan_to_num(steps, nan=0, posinf=0, neginf=0).clip(-STEPS, STEPS)
+    steps = np.nan_to_num(steps, nan=0, posinf=0, neginf=0).clip(-LEVELS, LEVELS)
     return {name: steps.astype(np.int8), name + SCALE: sizes.astype(np.float32)}
 
 

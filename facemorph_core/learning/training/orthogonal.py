@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-STEPS = {torch.bfloat16: (2, 3), torch.float32: (5,)}
+ITERATIONS = {torch.bfloat16: (2, 3), torch.float32: (5,)}
 """Steps between two looks at the long matrix, in turn."""
 LARGEST = 192
 """Rows that are made orthogonal to each other: the cost of a matrix grows with their square."""
@@ -64,7 +64,7 @@ def _by_shape(parts: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
         # no singular value is larger than the root of the sum of their squares
         x = torch.stack([parts[i].to(dtype) for i in alike])
         x /= torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_SMALLEST)
-        for steps in STEPS[dtype]:
+        for steps in ITERATIONS[dtype]:
             x = torch.bmm(_whitening(torch.bmm(x, x.mT), steps), x)
         made |= zip(alike, x.unbind(), strict=True)
     return [made[place] for place in range(len(parts))]

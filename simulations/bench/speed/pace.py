@@ -34,7 +34,7 @@ from simulations.bench.textbook import TextbookVAE
 
 __all__ = ["Pace", "Roof", "paces", "roof"]
 
-STEPS = 2
+TIMED_STEPS = 2
 """That count in a turn."""
 SIDE = 4096
 """Rows and columns of the roofline's matrices."""
@@ -128,7 +128,7 @@ class _Steps:
             (self.reading, lambda: load_batch(self.faces, self.rows, config, self.device)),
             (self.optimiser, self.trainer.optimiser.step),
         ):
-            kept += [_seconds(work) for _ in range(STEPS + 1)][1:]
+            kept += [_seconds(work) for _ in range(TIMED_STEPS + 1)][1:]
 
     def pace(self, peak_mib: float) -> Pace:
         low, middle, high = statistics.quantiles(self.steps, n=4)
