@@ -24,7 +24,6 @@ from facemorph_core.errors import (
     LimitsExceeded,
     WeightsUnavailable,
 )
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.learning.federated import (
     Refusal,
     RoundReport,
@@ -40,6 +39,7 @@ from facemorph_core.learning.privacy.photos import distinct
 from facemorph_core.learning.training.batches import train_rows
 from facemorph_core.learning.training.evaluate import evaluate_rows
 from facemorph_core.learning.training.local import DiscriminatorState, train_epochs
+from facemorph_core.shards.rows import spread
 
 
 @dataclass(frozen=True, slots=True)

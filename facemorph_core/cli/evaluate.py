@@ -125,8 +125,9 @@ def _evaluated(
 ) -> Evaluation:
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
-    from facemorph_core.evaluation.reconstructions import score, spread
+    from facemorph_core.evaluation.reconstructions import score
     from facemorph_core.evaluation.report import Evaluation
+    from facemorph_core.shards.rows import spread
     from facemorph_core.shards.shard import Shard
 
     opened = Shard.open(shard)

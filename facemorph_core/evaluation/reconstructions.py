@@ -32,7 +32,6 @@ __all__ = [
     "other_photo",
     "psnr_judge",
     "score",
-    "spread",
     "ssim_judge",
 ]
 
@@ -111,17 +110,6 @@ def intervals(columns: Columns, people: Sequence[str]) -> dict[str, Interval]:
         if present.any():
             found[name] = interval_of_mean(column[present], owners[present])
     return found
-
-
-def spread(rows: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
-    """At most ``count`` of ``rows``, evenly over all of them: the same ones every time.
-
-    >>> spread(np.arange(10), 3).tolist()
-    [0, 4, 9]
-    """
-    if count is None or count >= len(rows):
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
 def other_photo(people: Sequence[str], rows: Iterable[int]) -> dict[int, int]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from facemorph_core.disk.output import check_writable, output_error, written_whole
 from facemorph_core.evaluation.groups import groups_json, groups_of
-from facemorph_core.evaluation.reconstructions import Columns, intervals, spread
+from facemorph_core.evaluation.reconstructions import Columns, intervals
 from facemorph_core.metrics.bootstrap import LEVEL, RESAMPLES, Interval, intervals_json
+from facemorph_core.shards.rows import spread
 
 if TYPE_CHECKING:
     from facemorph_core.bundle.read import Bundle

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from facemorph_core.config.schema import AEConfig, RunConfig
 from facemorph_core.errors import ConfigError
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.latent.geometry import Geometry, geometry_of
 from facemorph_core.learning.models import Autoencoder, build_model, count_parameters
 from facemorph_core.learning.training.batches import Faces
@@ -27,6 +26,7 @@ from facemorph_core.learning.training.checkpoint import load_tensors, save_tenso
 from facemorph_core.learning.training.compute import choose_compute
 from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.learning.training.trainer import Trainer
+from facemorph_core.shards.rows import spread
 from simulations.bench.clock import ClockRun, Course
 from simulations.bench.method import Facts, standard_normal
 

@@ -20,12 +20,12 @@ from facemorph_core.evaluation.reconstructions import (
     other_photo,
     psnr_judge,
     score,
-    spread,
 )
 from facemorph_core.learning import weights
 from facemorph_core.learning.models.build import build_model
 from facemorph_core.learning.release.write import write_bundle
 from facemorph_core.metrics import interval_of_mean, psnr, ssim
+from facemorph_core.shards.rows import spread
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 
 SIZE = 32

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.schema import LossConfig, RunConfig, TrainingConfig
 from facemorph_core.errors import ConfigError, ModelError, ShardError, TrainingDiverged
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.learning.losses.identity import IdentityDistance
 from facemorph_core.learning.models import Autoencoder, Reconstruction, build_model
 from facemorph_core.learning.training import compute
@@ -36,6 +35,7 @@ from facemorph_core.learning.training.schedule import (
 from facemorph_core.learning.training.streams import stream
 from facemorph_core.learning.training.trainer import Tally, add_proximal_gradient
 from facemorph_core.machine.cores import granted
+from facemorph_core.shards.rows import spread
 
 
 @dataclass

@@ -14,10 +14,10 @@ from PIL import Image
 
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.disk.records import numbered, read_metrics, write_atomic
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.learning.privacy import Told, read_told
 from facemorph_core.learning.privacy.spent import rounded_up
 from facemorph_core.pictures.chart import Line, line_chart
+from facemorph_core.shards.rows import spread
 
 _SHOWN_SAMPLES = 6
 

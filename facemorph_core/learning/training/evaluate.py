@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.training.batches import Faces
@@ -19,6 +18,7 @@ from facemorph_core.learning.training.compute import choose_compute, cpu_threads
 from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.metrics.ssim import ssim
+from facemorph_core.shards.rows import spread
 from facemorph_core.shards.shard import check_size
 
 BATCH = 64

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.learning.models import AE, Autoencoder
 from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.reconstruct import decode, encode
+from facemorph_core.shards.rows import spread
 from facemorph_core.shards.shard import check_size
 
 COLUMNS, GAP = 8, 2

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from facemorph_core.disk.records import write_atomic
-from facemorph_core.evaluation.reconstructions import spread
 from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, interval_of_mean
 from facemorph_core.metrics.psnr import psnr
+from facemorph_core.shards.rows import spread
 from facemorph_core.shards.shard import Shard
 from simulations.bench.method import Method
 from simulations.bench.speed.learners import Entrant, entrants
