@@ -24,7 +24,7 @@ from facemorph_core.cli.morph_options import (
     StepsOption,
     TextureCurveOption,
 )
-from facemorph_core.morphing.choices import FPS, HOLD
+from facemorph_core.pictures.formats import FPS, HOLD
 
 Format = Literal["gif", "mp4", "webp", "png"]
 NAMED = 5

@@ -31,7 +31,8 @@ from facemorph_core.cli.morph_options import (
     face_choices,
     model_facts,
 )
-from facemorph_core.morphing.choices import FPS, HOLD, PLAYED_SIZE, Mode
+from facemorph_core.morphing.choices import Mode
+from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 
 if TYPE_CHECKING:
     from facemorph_core.morphing.engine import Morpher

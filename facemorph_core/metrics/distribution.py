@@ -1,10 +1,7 @@
-r"""How far a set of pictures is from a set of photos, as VGG16 sees them: FD-VGG16 and KD-VGG16.
+r"""How far one set of pictures is from another: Fréchet and kernel distance of their features.
 
 Convention:
-    a picture is 512 numbers: the mean over all places of VGG16's last convolution after its ReLU
-    (relu5_3; ImageNet weights of `facemorph_core.learning.weights`, "vgg16"), the picture at its
-    own size. Feature sets are (n, d) float64. Lower is nearer; both are symmetric. Neither is FID
-    or KID, whose network is InceptionV3: their numbers lie on another scale.
+    feature sets are (n, d) float64, of whatever network. Lower is nearer; both are symmetric.
 
 The Fréchet distance is that of two Gaussians with the sets' means and covariances,
 
@@ -23,48 +20,25 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from facemorph_core.learning import weights
-from facemorph_core.learning.nets.lpips import to_signed
-from facemorph_core.learning.nets.vgg import STAGES, VGG16
 
 __all__ = [
     "KernelSums",
     "Moments",
-    "VGGFeatures",
-    "fid_unavailable",
     "frechet_distance",
     "gaussian_distance",
     "kernel_distance",
     "kernel_sums",
-    "load_features",
     "moments",
-    "vgg_features",
 ]
 
 Features = NDArray[np.float64]
 
-BATCH = 16  # pictures at a time: bounds the memory
 KERNEL_ROWS = 1024  # rows of a kernel matrix in memory at a time
-
-
-def fid_unavailable() -> str:
-    """Why a table has FD-VGG16 where a reader may look for FID."""
-    return (
-        "FID is not measured: it is defined by one InceptionV3 network whose weights cannot be "
-        "fetched and verified here. FD-VGG16 is the same formula on other features, on another "
-        "scale: it compares the rows of this table with each other and with nothing else."
-    )
 
 
 # --- Fréchet distance ------------------------------------------------------------------------
@@ -201,38 +175,3 @@ def _summed(
         kernel = (one[part] @ other.T / one.shape[1] + 1) ** 3
         total += members_one[:, part] @ kernel @ members_other.T
     return total
-
-
-# --- features --------------------------------------------------------------------------------
-
-
-class VGGFeatures(nn.Module):
-    """VGG16 to relu5_3 and the mean over all places; all its numbers are fixed."""
-
-    def __init__(self, features: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.stages = VGG16(features)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 512"]:
-        """Features of images in [-1, 1]."""
-        return self.stages(images)[-1].float().mean(dim=(2, 3))
-
-
-def load_features() -> VGGFeatures:
-    """The network with its published weights.
-
-    Raises:
-        WeightsUnavailable: VGG16 is not in the cache.
-    """
-    network = VGGFeatures(load_file(weights.find("vgg16")))
-    return network.to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def vgg_features(network: VGGFeatures, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(n, 512) of pictures (n, h, w, 3)."""
-    parts = [
-        network(to_signed(images[start : start + BATCH], peak=255.0)).double().numpy()
-        for start in range(0, len(images), BATCH)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, STAGES[-1][-1]))

@@ -12,8 +12,8 @@ from PIL import Image
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.disk.output import check_writable, written_whole
 from facemorph_core.errors import OutputError
-from facemorph_core.morphing.choices import PICTURE_SUFFIXES
 from facemorph_core.pictures.encoders import write_picture
+from facemorph_core.pictures.formats import PICTURE_SUFFIXES
 from facemorph_core.pictures.provenance import Provenance
 
 __all__ = ["MorphBlend", "check_picture", "corner_weights"]

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = [
-    "FPS",
-    "HOLD",
-    "LONGEST_SIDE",
-    "PICTURE_SUFFIXES",
-    "PLAYED_SIZE",
-    "SUFFIXES",
-    "Compose",
-    "Curve",
-    "Ease",
-    "Mode",
-]
+__all__ = ["LONGEST_SIDE", "Compose", "Curve", "Ease", "Mode"]
 
 Mode = Literal["full", "latent", "landmark"]
 """Which layers make a frame, see `morphing.layers`."""
@@ -26,15 +15,5 @@ Curve = Literal["linear", "smooth", "early", "late"]
 Ease = Literal["linear", "smooth", "perceptual"]
 """How the frames are spaced: evenly, slowly at the ends, or in steps that look equal."""
 
-SUFFIXES = (".gif", ".mp4", ".webp", ".png")
-"""Of a morph in a single file."""
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Of a single picture."""
-FPS = 15.0
-"""Frames a second."""
-HOLD = 0.5
-"""Seconds that the frames which show a photo stay longer."""
-PLAYED_SIZE = 256
-"""Side of frames unless a size is asked for, pixels."""
 LONGEST_SIDE = 2048
 """Pixels of whole photos unless more are asked for: what players show without effort."""

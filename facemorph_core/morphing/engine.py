@@ -33,11 +33,12 @@ from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.machine.threads import Progress, side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
-from facemorph_core.morphing.choices import LONGEST_SIDE, PLAYED_SIZE, Compose, Curve, Ease, Mode
+from facemorph_core.morphing.choices import LONGEST_SIDE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.sequence import MorphSequence
 from facemorph_core.morphing.transition import DEFAULT_STEPS, Look, Transition
 from facemorph_core.morphing.view import View
+from facemorph_core.pictures.formats import PLAYED_SIZE
 from facemorph_core.pictures.provenance import Provenance
 
 PhotoLike = Path | str | Image.Image | NDArray[np.uint8]

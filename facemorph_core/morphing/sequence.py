@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace
-from facemorph_core.morphing.choices import FPS, HOLD
+from facemorph_core.pictures.formats import FPS, HOLD
 from facemorph_core.pictures.media import write_frames
 from facemorph_core.pictures.provenance import Provenance
 

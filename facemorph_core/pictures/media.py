@@ -17,8 +17,8 @@ from PIL import Image
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.disk.output import check_folder, check_writable, output_error, written_whole
 from facemorph_core.errors import OutputError
-from facemorph_core.morphing.choices import FPS, HOLD, PLAYED_SIZE, SUFFIXES
 from facemorph_core.pictures.encoders import ENCODERS, Frames, resized, write_png
+from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE, SUFFIXES
 from facemorph_core.pictures.provenance import Provenance
 from facemorph_core.pictures.sheet import draw_sheet
 

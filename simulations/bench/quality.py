@@ -32,9 +32,9 @@ from facemorph_core.disk.output import held_alone, written_whole
 from facemorph_core.disk.records import write_atomic
 from facemorph_core.evaluation.groups import groups_of
 from facemorph_core.evaluation.reconstructions import FaceSet
+from facemorph_core.learning.nets.vgg_features import load_features, vgg_features
 from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.compute import choose_compute
-from facemorph_core.metrics.distribution import load_features, vgg_features
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from simulations.bench.claims import Curve

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from facemorph_core.evaluation.groups import Groups, groups_json
 from facemorph_core.evaluation.reconstructions import intervals
 from facemorph_core.evaluation.report import INTERVAL
+from facemorph_core.learning.nets.vgg_features import fid_unavailable
 from facemorph_core.metrics.bootstrap import Interval, interval_of_difference, intervals_json
-from facemorph_core.metrics.distribution import fid_unavailable
 from simulations.bench.claims import Claim, Curve, claims
 from simulations.bench.ladder import BASELINE, PAIRS
 from simulations.bench.sets import RESAMPLES, Distance

@@ -6,18 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.learning.nets.vgg_features import (
+    VGGFeatures,
+    fid_unavailable,
+    load_features,
+    vgg_features,
+)
 from facemorph_core.metrics.distribution import (
     STAGES,
     Moments,
-    VGGFeatures,
-    fid_unavailable,
     frechet_distance,
     gaussian_distance,
     kernel_distance,
     kernel_sums,
-    load_features,
     moments,
-    vgg_features,
 )
 
 LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # VGG16's convolutions in torchvision
@@ -226,7 +228,7 @@ def test_it_is_torchvisions_network(network):
 def test_a_batch_is_its_pictures(network, monkeypatch):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     alone = np.concatenate([vgg_features(network, pictures[i : i + 1]) for i in range(5)])
-    monkeypatch.setattr("facemorph_core.metrics.distribution.BATCH", 2)
+    monkeypatch.setattr("facemorph_core.learning.nets.vgg_features.BATCH", 2)
     np.testing.assert_allclose(vgg_features(network, pictures), alone, rtol=1e-4, atol=1e-6)
     assert alone.shape == (5, 512)
     assert alone.dtype == np.float64

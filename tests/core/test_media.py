@@ -14,8 +14,8 @@ from PIL import Image, ImageSequence
 
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
-from facemorph_core.morphing.choices import SUFFIXES
 from facemorph_core.pictures.encoders import resized
+from facemorph_core.pictures.formats import SUFFIXES
 from facemorph_core.pictures.media import check_output, write_frames
 from facemorph_core.pictures.provenance import NAMESPACE, NOTE, SOURCE_TYPES, Provenance
 

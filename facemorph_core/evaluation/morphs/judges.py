@@ -85,7 +85,7 @@ def _lpips_steps() -> Callable[[Pictures], Numbers]:
 
 
 def _vgg() -> Callable[[Pictures], Numbers]:
-    from facemorph_core.metrics.distribution import load_features, vgg_features
+    from facemorph_core.learning.nets.vgg_features import load_features, vgg_features
 
     network = load_features()
     return lambda pictures: vgg_features(network, pictures)
