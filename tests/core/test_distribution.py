@@ -13,7 +13,7 @@ from facemorph_core.learning.nets.vgg_features import (
     vgg_features,
 )
 from facemorph_core.metrics.distribution import (
-    STAGES,
+
     Moments,
     frechet_distance,
     gaussian_distance,
