@@ -54,8 +54,8 @@ def hub(
     import logging
 
     from facemorph_core.hub.token import read_token_file
-    from server.catalogue import Catalogue
-    from server.hub import GRACE_SECONDS, start, stop_signals, tls
+    from server.hub.catalogue import Catalogue
+    from server.hub.serve import GRACE_SECONDS, start, stop_signals, tls
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
@@ -95,7 +95,7 @@ def publish(
       python -m server publish faces.facemorph models/ --name faces
     """  # noqa: D301 - \b is click's
     from facemorph_core.bundle.find import find_model
-    from server.catalogue import publish as add
+    from server.hub.catalogue import publish as add
 
     entry = add(find_model(bundle), folder, name)
     typer.echo(f"published {entry.name}@{entry.version}, sha256 {entry.sha256}", err=True)

@@ -27,7 +27,7 @@ from facemorph_core.learning.report import write_run_report
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 from facemorph_core.shards.sources import SourcePhoto, orl
-from server.catalogue import publish
+from server.hub.catalogue import publish
 from simulations.bundling import APP
 from simulations.family import family
 from simulations.live import run_live

@@ -13,7 +13,6 @@ from facemorph_core.learning.nets.vgg_features import (
     vgg_features,
 )
 from facemorph_core.metrics.distribution import (
-
     Moments,
     frechet_distance,
     gaussian_distance,

@@ -26,7 +26,7 @@ from facemorph_core.learning.privacy import GaussianSteps, Heads, SiteLedger
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partial import PartialShard
 from server.app import app as server_app
-from server.catalogue import publish
+from server.hub.catalogue import publish
 from tests.federation.local_grid import LocalGrid, site_settings, tiny_shard, write_config
 
 PHOTOS = frozenset({"a", "b"})

@@ -43,8 +43,8 @@ from facemorph_core.errors import (
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.learning.models.build import build_model
 from facemorph_core.learning.release.write import write_bundle
-from server.catalogue import Catalogue, publish
-from server.hub import SERVICE, start, tls
+from server.hub.catalogue import Catalogue, publish
+from server.hub.serve import SERVICE, start, tls
 
 TOKEN = "a-token-for-the-tests-only"
 
@@ -232,7 +232,7 @@ def test_a_download_is_the_header_and_the_bytes_from_the_offset(plain, bundles, 
 
 
 def test_chunks_fit_a_small_message(plain, monkeypatch, bundles):
-    monkeypatch.setattr("server.hub.CHUNK", 1000)
+    monkeypatch.setattr("server.hub.serve.CHUNK", 1000)
     request = hub_pb2.DownloadRequest(name="faces")
     _, *chunks = stub_of(plain).Download(request)
     assert {len(chunk.data) for chunk in chunks[:-1]} == {1000}
@@ -460,7 +460,7 @@ class Counting:
     """How often the hub's bytes are asked for."""
 
     def __init__(self, monkeypatch) -> None:
-        from server.hub import ModelHub
+        from server.hub.serve import ModelHub
 
         self.offsets: list[int] = []
         download = ModelHub.Download

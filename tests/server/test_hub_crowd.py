@@ -17,9 +17,9 @@ from facemorph_core.hub import channel
 from facemorph_core.hub import patience as readers
 from facemorph_core.learning.models.build import build_model
 from facemorph_core.learning.release.write import write_bundle
-from server import hub
-from server.catalogue import Catalogue, publish
-from server.coordinator import patience as places
+from server.hub import patience as places
+from server.hub import serve as hub
+from server.hub.catalogue import Catalogue, publish
 
 CROWD = 60
 TOKEN = "a-token-for-the-tests-only"

@@ -28,10 +28,10 @@ from facemorph_core.hub import probe
 from facemorph_core.hub.channel import our_errors
 from facemorph_core.hub.outlet import proxy_of_environment
 from facemorph_core.hub.reference import HubAddress
-from server import hub
 from server.coordinator.authority import known_authority
 from server.coordinator.certificates import Credentials, create
 from server.coordinator.hosts import as_address
+from server.hub import serve as hub
 from tests.proxies import Proxy, proxy
 
 NOW = datetime.now(UTC)

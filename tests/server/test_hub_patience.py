@@ -14,9 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
-from server import hub
-from server.catalogue import Entry
-from server.coordinator import patience
+from server.hub import patience
+from server.hub import serve as hub
+from server.hub.catalogue import Entry
 
 BIG = 24 * 2**20
 ENTRY = Entry("faces", 1, None, BIG, "0" * 64, "{}")

@@ -2,7 +2,7 @@
 
 Photos never come here: requests hold names and numbers only. The hub speaks TLS; plain text has
 to be asked for and is bound to loopback. A read token, if there is one, is asked of everything
-but the health check. Nobody is waited for without an end (`server.coordinator.patience`).
+but the health check. Nobody is waited for without an end (`server.hub.patience`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from facemorph_core.errors import (
 )
 from facemorph_core.hub.proto import hub_pb2, hub_pb2_grpc
 from facemorph_core.hub.reference import is_loopback, join_host_port, split_host_port
-from server.catalogue import Catalogue, Entry
-from server.coordinator.patience import DOWNLOADS, Downloads, Patience, WaitForRequests
+from server.hub.catalogue import Catalogue, Entry
+from server.hub.patience import DOWNLOADS, Downloads, Patience, WaitForRequests
 
 __all__ = ["ModelHub", "RunningHub", "start", "stop_signals", "tls"]
 

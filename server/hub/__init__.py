@@ -1,0 +1,1 @@
+"""The model hub: a directory of bundles, served over gRPC. It stays at the coordinator."""
