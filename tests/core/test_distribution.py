@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.learning.nets.vgg import STAGES
 from facemorph_core.learning.nets.vgg_features import (
     VGGFeatures,
     fid_unavailable,

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facemorph_core.latent.interpolate import Code, lerp, path, slerp
-from facemorph_core.latent.interpolations import Kind
+from facemorph_core.latent.interpolations import Interpolation
 
 numbers = st.floats(-100, 100, allow_subnormal=False)
 codes = arrays(np.float64, 6, elements=numbers)
 shares = st.floats(0, 1)
-kinds = st.sampled_from(get_args(Kind))
+kinds = st.sampled_from(get_args(Interpolation))
 
 
 def length(code: Code) -> float:
@@ -22,14 +22,14 @@ def length(code: Code) -> float:
 
 
 @given(a=codes, b=codes, kind=kinds)
-def test_the_ends_are_the_inputs(a: Code, b: Code, kind: Kind) -> None:
+def test_the_ends_are_the_inputs(a: Code, b: Code, kind: Interpolation) -> None:
     way = path(a, b, [0, 0.5, 1], kind)
     np.testing.assert_array_equal(way[0], a)
     np.testing.assert_array_equal(way[2], b)
 
 
 @given(a=codes, b=codes, t=shares, kind=kinds)
-def test_swapping_the_inputs_reverses_the_path(a: Code, b: Code, t: float, kind: Kind) -> None:
+def test_swapping_the_inputs_reverses_the_path(a: Code, b: Code, t: float, kind: Interpolation) -> None:
     forth, back = path(a, b, [t], kind), path(b, a, [1 - t], kind)
     assert np.abs(forth - back).max() <= 1e-6
 
@@ -49,7 +49,7 @@ def test_the_straight_line_is_never_longer_than_its_ends(a: Code, b: Code, t: fl
 
 
 @given(a=codes, kind=kinds, t=shares)
-def test_from_a_code_to_itself_nothing_moves(a: Code, kind: Kind, t: float) -> None:
+def test_from_a_code_to_itself_nothing_moves(a: Code, kind: Interpolation, t: float) -> None:
     assert np.abs(path(a, a, [t], kind) - a).max() <= 1e-9
 
 
@@ -76,6 +76,6 @@ def test_without_a_length_there_is_nothing_to_turn() -> None:
 
 
 @given(kind=kinds)
-def test_codes_keep_their_type(kind: Kind) -> None:
+def test_codes_keep_their_type(kind: Interpolation) -> None:
     a, b = np.ones(4, np.float32), np.array([1, 2, 3, 4], np.float32)
     assert path(a, b, [0, 0.3, 1], kind).dtype == np.float32

@@ -61,5 +61,8 @@ class Handshake:
 
 
 def code_digest(folder: Path) -> str:
-    """SHA-256 of the Python files directly in ``folder``: what travels in the app's bundle."""
-    return files_sha256(folder, folder.glob("*.py"))
+    """SHA-256 of the Python files directly in ``folder``: what travels in the app's bundle.
+
+    ``__main__.py``, a site's own command, does not.
+    """
+    return files_sha256(folder, (f for f in folder.glob("*.py") if f.name != "__main__.py"))
