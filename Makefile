@@ -44,9 +44,9 @@ format: install  ## format and sort imports in place
 DATA ?= $(HOME)/data/celeba
 bench: install  ## short versions of the benchmarks, a quarter of an hour; needs CelebA (DATA=FOLDER)
 	@test -d "$(DATA)" || { echo "no CelebA in $(DATA): make bench DATA=FOLDER (official layout)" >&2; exit 1; }
-	@$(BIN)/python -m simulations.bench quality --data "$(DATA)" --quick --rows dct-128,pca-128,textbook-vae,vae
-	@$(BIN)/python -m simulations.bench speed --data "$(DATA)" --quick
-	@$(BIN)/python -m simulations.bench federation --data "$(DATA)" --name federation-quick \
+	@$(BIN)/python -m benchmarks quality --data "$(DATA)" --quick --rows dct-128,pca-128,textbook-vae,vae
+	@$(BIN)/python -m benchmarks speed --data "$(DATA)" --quick
+	@$(BIN)/python -m benchmarks federation --data "$(DATA)" --name federation-quick \
 		--photos 512 --rounds 2 --seeds 1 --rows central,base,int8
 	@$(BIN)/facemorph-core bench --seconds 1
 

@@ -10,7 +10,7 @@ with the 136 numbers of :math:`p` ordered x0, y0, x1, y1, ... and :math:`z` of u
 the faces it was fitted on.
 
 Both were computed once from public photos (``assets/README.md`` says which; ``python -m
-simulations.frame_numbers`` computes them again) and never from a site's.
+tools.frame_numbers`` computes them again) and never from a site's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How much each frame of a morph differs from the one before, to the eye, without torch.
 
 A part of LPIPS: the first three of AlexNet's five stages with its heads, each stage weighed so that
-the sum follows all of LPIPS along morphs: `simulations.step_judge` writes the graph. It serves to
+the sum follows all of LPIPS along morphs: `tools.step_judge` writes the graph. It serves to
 space frames; what is reported as LPIPS is always the whole.
 
 References:

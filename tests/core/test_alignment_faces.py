@@ -125,7 +125,7 @@ def test_the_landmark_file_is_the_known_one(tmp_path, monkeypatch):
 @pytest.mark.data
 @needs_celeba
 def test_the_shipped_numbers_come_out_again_from_celeba():
-    from simulations.frame_numbers import detected_shapes, frame_numbers, one_photo_per_person
+    from tools.frame_numbers import detected_shapes, frame_numbers, one_photo_per_person
 
     photos = one_photo_per_person(CELEBA, photos=120)
     numbers = frame_numbers(list(detected_shapes(photos, DlibDetector())))

@@ -29,7 +29,9 @@ def test_the_ends_are_the_inputs(a: Code, b: Code, kind: Interpolation) -> None:
 
 
 @given(a=codes, b=codes, t=shares, kind=kinds)
-def test_swapping_the_inputs_reverses_the_path(a: Code, b: Code, t: float, kind: Interpolation) -> None:
+def test_swapping_the_inputs_reverses_the_path(
+    a: Code, b: Code, t: float, kind: Interpolation
+) -> None:
     forth, back = path(a, b, [t], kind), path(b, a, [1 - t], kind)
     assert np.abs(forth - back).max() <= 1e-6
 

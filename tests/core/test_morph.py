@@ -29,8 +29,8 @@ from facemorph_core.morphing.engine import Morpher, MorphFace
 from facemorph_core.morphing.morph import morph
 from facemorph_core.morphing.transition import alphas
 from facemorph_core.morphing.visible_steps import visible_steps
-from simulations.step_judge import StepJudge
 from tests.core.faces import GRACE_HOPPER, astronaut
+from tools.step_judge import StepJudge
 
 SIZE = 32
 HEAVY = ["torch", "torchvision", "flwr", "grpc", "scipy", "matplotlib", "pandas"]

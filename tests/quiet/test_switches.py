@@ -16,7 +16,7 @@ ASKING_FOR_IT = {name: {"0": "1", "1": "0"}[value] for name, value in SWITCHES.i
 WAYS_IN = (
     *("facemorph_core", "facemorph_core.cli.main", "facemorph_core.machine.inference"),
     *("client.app", "server.app", "server.__main__"),
-    *("simulations.__main__", "simulations.bench.__main__"),
+    *("simulations.__main__", "benchmarks.__main__"),
 )
 GUARD = """
 import importlib, importlib.abc, os, sys

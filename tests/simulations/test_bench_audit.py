@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.bench.audit.distinguish import CHEATED, DRAWN, STILL, Guess, distinguish
-from simulations.bench.audit.leaks import Leaks, among_eight, code_of_one_photo
-from simulations.bench.audit.one_photo import gradient_error, influence
-from simulations.bench.audit.photos import extremes
-from simulations.bench.audit.questions import Asked, ask_for_scores
-from simulations.bench.audit.report import to_json, to_markdown
-from simulations.bench.audit.run import Audit
-from simulations.bench.audit.scores import Told, auc, least_epsilon, told
+from benchmarks.audit.distinguish import CHEATED, DRAWN, STILL, Guess, distinguish
+from benchmarks.audit.leaks import Leaks, among_eight, code_of_one_photo
+from benchmarks.audit.one_photo import gradient_error, influence
+from benchmarks.audit.photos import extremes
+from benchmarks.audit.questions import Asked, ask_for_scores
+from benchmarks.audit.report import to_json, to_markdown
+from benchmarks.audit.run import Audit
+from benchmarks.audit.scores import Told, auc, least_epsilon, told
 
 values = st.lists(st.integers(-5, 5), min_size=1, max_size=12).map(np.array)
 

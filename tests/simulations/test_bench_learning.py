@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from benchmarks.__main__ import app
+from benchmarks.learning import PowerLaw, continued, fit_power_law, learning_curve
 from facemorph_core.errors import ConfigError
-from simulations.bench.__main__ import app
-from simulations.bench.learning import PowerLaw, continued, fit_power_law, learning_curve
 
 IMAGES = np.arange(1, 13) * 16_000.0
 

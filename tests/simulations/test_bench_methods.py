@@ -16,6 +16,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from benchmarks import clock
+from benchmarks.components import fit_components
+from benchmarks.floors import DCT, PCA, fit_dct, fit_pca, fit_shape_texture, truncated
+from benchmarks.ladder import released
+from benchmarks.method import Facts, Method
+from benchmarks.released import Released, facts_of
+from benchmarks.textbook import (
+    Textbook,
+    TextbookTrainer,
+    TextbookVAE,
+    textbook_config,
+    textbook_course,
+)
+from benchmarks.tight import TightFaces, tightened, tightened_landmarks
+from benchmarks.trained import Ours, course, fitted_gaussian
 from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
 from facemorph_core.bundle import open_bundle
 from facemorph_core.bundle.find import find_model
@@ -26,21 +41,6 @@ from facemorph_core.learning.models import build_model, count_parameters
 from facemorph_core.learning.training.trainer import Moment
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
-from simulations.bench import clock
-from simulations.bench.components import fit_components
-from simulations.bench.floors import DCT, PCA, fit_dct, fit_pca, fit_shape_texture, truncated
-from simulations.bench.ladder import released
-from simulations.bench.method import Facts, Method
-from simulations.bench.released import Released, facts_of
-from simulations.bench.textbook import (
-    Textbook,
-    TextbookTrainer,
-    TextbookVAE,
-    textbook_config,
-    textbook_course,
-)
-from simulations.bench.tight import TightFaces, tightened, tightened_landmarks
-from simulations.bench.trained import Ours, course, fitted_gaussian
 
 SIZE = 128
 TRAIN, VAL = 12, 4

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facemorph_core.alignment.landmarks import landmark_weights
-from facemorph_core.errors import FaceMorphError
-from simulations.bench.morphs import opencv_morph
-from simulations.bench.morphs.entrants import (
+from benchmarks.morphs import opencv_morph
+from benchmarks.morphs.entrants import (
     GIF,
     OPENCV,
     Entrant,
@@ -23,9 +21,11 @@ from simulations.bench.morphs.entrants import (
     portraits,
     published,
 )
-from simulations.bench.morphs.opencv_morph import BORDER, FRAMES, SIZE, delaunay, morph, square
-from simulations.bench.morphs.report import to_json, to_markdown
-from simulations.bench.morphs.run import Cost, MorphsReport, measured
+from benchmarks.morphs.opencv_morph import BORDER, FRAMES, SIZE, delaunay, morph, square
+from benchmarks.morphs.report import to_json, to_markdown
+from benchmarks.morphs.run import Cost, MorphsReport, measured
+from facemorph_core.alignment.landmarks import landmark_weights
+from facemorph_core.errors import FaceMorphError
 
 
 def python(program: str, *, name: str = "it", writes: str = "") -> Entrant:

@@ -15,6 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import quality as bench_quality
+from benchmarks.__main__ import _rungs
+from benchmarks.claims import claims
+from benchmarks.faces import faces_for
+from benchmarks.judge import GREY, Judges, Remembering, Scores, judge, lpips_judge
+from benchmarks.ladder import BASELINE, CONFIGS, PAIRS, Job, Rung, ladder
+from benchmarks.method import Facts
+from benchmarks.quality import Options, run_quality
+from benchmarks.sets import Distance, SetJudge, couples_of, distances_between
+from benchmarks.store import FORMAT_VERSION, Row, read_row, same_setup, write_row
+from benchmarks.table import differences, to_markdown
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.output import held_alone
 from facemorph_core.errors import ModelError, OutputError, ShardError
@@ -30,17 +41,6 @@ from facemorph_core.evaluation.reconstructions import (
 from facemorph_core.learning.training import compute
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
-from simulations.bench import quality as bench_quality
-from simulations.bench.__main__ import _rungs
-from simulations.bench.claims import claims
-from simulations.bench.faces import faces_for
-from simulations.bench.judge import GREY, Judges, Remembering, Scores, judge, lpips_judge
-from simulations.bench.ladder import BASELINE, CONFIGS, PAIRS, Job, Rung, ladder
-from simulations.bench.method import Facts
-from simulations.bench.quality import Options, run_quality
-from simulations.bench.sets import Distance, SetJudge, couples_of, distances_between
-from simulations.bench.store import FORMAT_VERSION, Row, read_row, same_setup, write_row
-from simulations.bench.table import differences, to_markdown
 from tests.federation.local_grid import soft_faces
 
 SIZE = 32
@@ -396,7 +396,7 @@ def people_of(shard: Shard, split: str) -> set[str]:
 
 
 def test_nobody_is_both_fitted_on_and_scored(shard, tmp_path, monkeypatch):
-    monkeypatch.setattr("simulations.bench.faces.TUNE_PEOPLE", 5)
+    monkeypatch.setattr("benchmarks.faces.TUNE_PEOPLE", 5)
     tune = faces_for(shard, "tune", quick=False, seed=0, folder=tmp_path / "tune")
     assert len(people_of(tune, "val")) == 5
     assert not people_of(tune, "train") & people_of(tune, "val")
@@ -409,8 +409,8 @@ def test_nobody_is_both_fitted_on_and_scored(shard, tmp_path, monkeypatch):
 
 
 def test_a_quick_try_takes_whole_people(shard, tmp_path, monkeypatch):
-    monkeypatch.setattr("simulations.bench.faces.QUICK_TRAIN", 9)
-    monkeypatch.setattr("simulations.bench.faces.QUICK_SCORED", 7)
+    monkeypatch.setattr("benchmarks.faces.QUICK_TRAIN", 9)
+    monkeypatch.setattr("benchmarks.faces.QUICK_SCORED", 7)
     quick = faces_for(shard, "val", quick=True, seed=0, folder=tmp_path / "quick")
     assert [len(quick.rows(split)) for split in ("train", "val")] == [9, 7]
     assert [len(people_of(quick, split)) for split in ("train", "val")] == [3, 3]
@@ -519,7 +519,7 @@ def test_lpips_of_the_hull_does_not_see_the_rest(monkeypatch):
         seen_by_network.append(a)
         return np.abs(a.astype(float) - b).mean(axis=(1, 2, 3))
 
-    monkeypatch.setattr("simulations.bench.judge.lpips", difference)
+    monkeypatch.setattr("benchmarks.judge.lpips", difference)
     originals = soft_faces(2, SIZE, seed=0)
     made = originals.copy()
     made[:, :4] = 255 - made[:, :4]
@@ -603,7 +603,7 @@ def test_finished_models_come_last_and_go_by_their_own_name():
 
 
 def test_a_finished_model_is_a_row_once(monkeypatch):
-    monkeypatch.setattr("simulations.bench.ladder.ladder", lambda seed: [])
+    monkeypatch.setattr("benchmarks.ladder.ladder", lambda seed: [])
     assert [rung.name for rung in _rungs(None, ["starter"], seed=0)] == ["starter"]
     with pytest.raises(typer.BadParameter, match="'starter' is a row already"):
         _rungs(None, ["starter", "starter"], seed=0)

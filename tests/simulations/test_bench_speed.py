@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.federation.report import charts, summaries, to_markdown
+from benchmarks.federation.rows import BASE, CENTRAL, config_of, settings
+from benchmarks.federation.run import PCA, Result, _kept
+from benchmarks.speed import pace as pace_module
+from benchmarks.speed.learners import entrants
+from benchmarks.speed.memory import peaks, program_of
+from benchmarks.speed.pace import Pace, Roof, ratios, roof
+from benchmarks.speed.race import Finish, race
+from benchmarks.speed.report import SpeedReport, to_json
+from benchmarks.speed.report import to_markdown as speed_markdown
+from benchmarks.speed.rounds import Crowd, RoundCost
 from facemorph_core.alignment.frame import mean_shape
 from facemorph_core.config.load import dump_run_config
 from facemorph_core.learning.training import compute
 from facemorph_core.learning.training.compute import Compute
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.shards.shard import IndexRow, write_shard
-from simulations.bench.federation.report import charts, summaries, to_markdown
-from simulations.bench.federation.rows import BASE, CENTRAL, config_of, settings
-from simulations.bench.federation.run import PCA, Result, _kept
-from simulations.bench.speed import pace as pace_module
-from simulations.bench.speed.learners import entrants
-from simulations.bench.speed.memory import peaks, program_of
-from simulations.bench.speed.pace import Pace, Roof, ratios, roof
-from simulations.bench.speed.race import Finish, race
-from simulations.bench.speed.report import SpeedReport, to_json
-from simulations.bench.speed.report import to_markdown as speed_markdown
-from simulations.bench.speed.rounds import Crowd, RoundCost
 
 EXACT = Compute(torch.device("cpu"), bfloat16=False)
 
