@@ -41,7 +41,7 @@ PAIRS = {
 """Rows that differ in one thing."""
 NUMBERS = 128
 M = TypeVar("M", bound=Method)
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @dataclass(frozen=True, slots=True)

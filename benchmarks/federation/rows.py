@@ -14,7 +14,7 @@ from facemorph_core.config import RunConfig, load_run_config
 
 __all__ = ["BASE", "CENTRAL", "Setting", "config_of", "settings"]
 
-CONFIG = Path(__file__).resolve().parents[3] / "configs" / "federation.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "federation.yaml"
 CENTRAL, BASE = "central", "base"
 
 

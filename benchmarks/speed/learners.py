@@ -21,7 +21,7 @@ from facemorph_core.learning.training.trainer import Trainer
 
 __all__ = ["Entrant", "entrants", "our_config"]
 
-CONFIG = Path(__file__).resolve().parents[3] / "configs" / "quality_vae.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quality_vae.yaml"
 FAST = ("training.batch_size=64", "training.learning_rate=2.8e-3")
 """The textbook's batch; the rate grows with its root."""
 

@@ -1,0 +1,1 @@
+"""What makes the files in `facemorph_core/assets` again; nothing at runtime needs it."""
