@@ -218,7 +218,7 @@ def test_reading_a_shard_loads_neither_opencv_nor_dlib_nor_torch(shard):
         "Shard.open(sys.argv[1]).images([0])\n"
         "print(sorted({'cv2', 'dlib', 'torch'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", script, str(shard.path)],
         capture_output=True,

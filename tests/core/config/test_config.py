@@ -15,7 +15,7 @@ from facemorph_core.config.schema import FederationConfig, TrimmedMeanConfig
 from facemorph_core.errors import ConfigError
 from facemorph_core.learning.privacy.limits import SiteLimits
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -150,7 +150,7 @@ if __name__ == "__main__":
 
 def running(*arguments, **options):
     """Python in a process of its own, that finds the library where the tests do."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
 

@@ -671,7 +671,7 @@ def fetch_read_only(request, monkeypatch):
         Path(folder).chmod(0o755)
         monkeypatch.setenv("FACEMORPH_CACHE", folder)
         before = (*MOUNTED, folder) if "disk" in request.param else ANOTHER
-        top = Path(__file__).parents[2]
+        top = Path(__file__).parents[3]
         if (
             shutil.which(before[0]) is None
             or subprocess.run(
@@ -924,7 +924,7 @@ def run_server(*arguments: object, **more) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         **more,
     )
 

@@ -22,8 +22,8 @@ from facemorph_core.deploy.quantise import calibration_faces, quantised
 from facemorph_core.deploy.speed import camera_picture, engines, timed
 from facemorph_core.deploy.tensorrt import SUPPORTED, problems, trtexec
 from facemorph_core.errors import BundleError, NoFaceFound, OutputError
+from tests.core.bundle.forge import forged
 from tests.core.faces import GRACE_HOPPER
-from tests.core.forge import forged
 
 
 @pytest.fixture(scope="module")

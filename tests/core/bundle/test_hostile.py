@@ -37,7 +37,7 @@ from facemorph_core.learning.models import AE, VAE, build_model
 from facemorph_core.learning.release import write_bundle
 from facemorph_core.learning.release.onnx import export_half
 from facemorph_core.machine.inference import cpu_session
-from tests.core.forge import (
+from tests.core.bundle.forge import (
     Watch,
     contents,
     forged,

@@ -165,7 +165,7 @@ LOSSES = {
 @pytest.fixture(scope="module")
 def made_up_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG16's convolutions with random numbers in them."""
-    from tests.core.test_perceptual import LAYERS
+    from tests.core.learning.losses.test_perceptual import LAYERS
 
     generator, weights = torch.Generator().manual_seed(0), {}
     for layer, (outputs, inputs) in LAYERS.items():

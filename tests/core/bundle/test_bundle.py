@@ -19,7 +19,7 @@ from facemorph_core.bundle.reference import Reference, pack_reference, unpack_re
 from facemorph_core.errors import BundleError
 from facemorph_core.learning.models import VAE
 from facemorph_core.learning.release import write_bundle
-from tests.core.forge import contents, forged, graph_of
+from tests.core.bundle.forge import contents, forged, graph_of
 
 SIZE, NUMBERS = 32, 8
 
