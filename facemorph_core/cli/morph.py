@@ -37,6 +37,7 @@ from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 if TYPE_CHECKING:
     from facemorph_core.morphing.engine import Morpher
     from facemorph_core.morphing.layers import Face
+    from facemorph_core.pictures.provenance import Note
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 PAGES = (".html", ".htm")
@@ -152,7 +153,7 @@ def command(
     ]
     stops = [*range(len(faces)), *([0] if loop else [])]
     layers = [faces[stop].layer for stop in stops]
-    note = morpher.provenance.packet(modes=MODES) if provenance else None
+    note = morpher.provenance.note(modes=MODES) if provenance else None
     if report is not None:
         names = [photos[stop].name for stop in stops]
         _write_page(report, morpher, layers, names, note=note)
@@ -190,7 +191,7 @@ def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
 
 
 def _write_strips(
-    out: Path, morpher: Morpher, faces: list[Face], *, force: bool, note: bytes | None
+    out: Path, morpher: Morpher, faces: list[Face], *, force: bool, note: Note | None
 ) -> None:
     """A picture of each transition in all modes."""
     from itertools import pairwise
@@ -206,7 +207,7 @@ def _write_strips(
 
 
 def _write_page(
-    page: Path, morpher: Morpher, faces: list[Face], names: list[str], *, note: bytes | None
+    page: Path, morpher: Morpher, faces: list[Face], names: list[str], *, note: Note | None
 ) -> None:
     """Figures, curves and film strips of each transition in all modes.
 

@@ -12,9 +12,9 @@ from PIL import Image
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.disk.output import check_writable, written_whole
 from facemorph_core.errors import OutputError
+from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.pictures.encoders import write_picture
 from facemorph_core.pictures.formats import PICTURE_SUFFIXES
-from facemorph_core.pictures.provenance import Provenance
 
 __all__ = ["MorphBlend", "check_picture", "corner_weights"]
 
@@ -31,7 +31,7 @@ class MorphBlend:
     weights: NDArray[np.float64]
     """(n, P) of the P faces; each row has a sum of 1."""
     faces: tuple[AlignedFace, ...]
-    provenance: Provenance
+    provenance: MorphProvenance
 
     def picture(self, columns: int = 1) -> NDArray[np.uint8]:
         """All pictures in one, (H, W, 3 or 4), row by row."""
@@ -55,7 +55,7 @@ class MorphBlend:
         """
         path = Path(out)
         check_picture(path, force=force)
-        note = self.provenance.packet(weights=self.weights.tolist()) if provenance else None
+        note = self.provenance.note(weights=self.weights.tolist()) if provenance else None
         with written_whole(path, force=force) as temporary:
             write_picture(Image.fromarray(self.picture(columns)), temporary, note)
         return path

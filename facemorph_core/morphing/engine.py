@@ -35,11 +35,11 @@ from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, Compose, Curve, Ease, Mode
 from facemorph_core.morphing.layers import Face, Layers
+from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.morphing.sequence import MorphSequence
 from facemorph_core.morphing.transition import DEFAULT_STEPS, Look, Transition
 from facemorph_core.morphing.view import View
 from facemorph_core.pictures.formats import PLAYED_SIZE
-from facemorph_core.pictures.provenance import Provenance
 
 PhotoLike = Path | str | Image.Image | NDArray[np.uint8]
 
@@ -219,9 +219,9 @@ class Morpher:
         )
 
     @property
-    def provenance(self) -> Provenance:
+    def provenance(self) -> MorphProvenance:
         """What its frames say of themselves."""
-        return Provenance(self.mode, self.bundle.manifest.name, self.bundle.digest)
+        return MorphProvenance(self.mode, self.bundle.manifest.name, self.bundle.digest)
 
     @property
     def _side(self) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace
+from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.pictures.formats import FPS, HOLD
 from facemorph_core.pictures.media import write_frames
-from facemorph_core.pictures.provenance import Provenance
 
 __all__ = ["MorphSequence"]
 
@@ -25,7 +25,7 @@ class MorphSequence:
     alphas: NDArray[np.float64]
     """(n,) 0 at the first face, 1 at the second, and so on."""
     faces: tuple[AlignedFace, ...]
-    provenance: Provenance
+    provenance: MorphProvenance
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -1,8 +1,8 @@
 """Frames -> files: GIF, WebP, MP4, PNG and JPEG, each with its note.
 
 Frames are (n, h, w, 3) uint8 RGB or (n, h, w, 4) RGBA; where a format knows no transparency they
-lie on white. ``seconds`` says how long each frame stays. ``xmp`` is the packet of a note
-(`provenance`), None for a file without one.
+lie on white. ``seconds`` says how long each frame stays. ``note`` is what
+the file says of itself, None for a file that says nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
-from facemorph_core.pictures.provenance import NOTE
+from facemorph_core.pictures.provenance import Note
 
 __all__ = ["ENCODERS", "resized", "write_picture", "write_png"]
 
@@ -42,12 +42,12 @@ _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP specificatio
 _XMP_TRAILER = bytes([1, *range(255, -1, -1), 0])  # part 3, 1.1.2: sends any reader to the end
 
 
-def write_gif(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes | None) -> None:
+def write_gif(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
     """At most GIF_MEGABYTES: pictures that take more are made smaller."""
     side = max(frames.shape[1:3])
     side = min(side, max(GIF_SIDE, 1))
     while True:
-        data = _gif(resized(frames, side), seconds, xmp)
+        data = _gif(resized(frames, side), seconds, note)
         over = len(data) / (GIF_MEGABYTES * 1e6)
         if over <= 1 or side <= _LEAST_SIDE:
             break
@@ -55,15 +55,15 @@ def write_gif(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes |
     path.write_bytes(data)
 
 
-def write_webp(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes | None) -> None:
+def write_webp(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
     """Colours as they are, or nearly: quality 90."""
     durations = [round(1000 * each) for each in seconds]
     first, *rest = (Image.fromarray(frame) for frame in frames)
     settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90}
-    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_exif(xmp)))
+    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_exif(note)))
 
 
-def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes | None) -> None:
+def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
     """H.264 as browsers want it: yuv420p, even sides, the index in front."""
     height, width = (side + side % 2 for side in frames.shape[1:3])
     pace = 1 / min(seconds)
@@ -72,28 +72,28 @@ def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], xmp: bytes |
     tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
     target = f"-c:v libx264 -crf 16 -pix_fmt yuv420p {tags} -movflags +faststart"
     options = f"-v error -y {source} {matrix} {target} -fflags +bitexact -flags:v +bitexact".split()
-    result = [] if xmp is None else ["-metadata", f"comment={NOTE}"]
+    result = [] if note is None else ["-metadata", f"comment={note.sentence}"]
     shown = (
         _even(on_white(frame)).tobytes()
         for frame, stay in zip(frames, seconds, strict=True)
         for _ in range(max(1, round(stay * pace)))
     )
     _run_ffmpeg([_ffmpeg(), *options, *result, str(path.absolute())], shown)
-    if xmp is not None:
+    if note is not None:
         with path.open("ab") as video:
-            video.write((24 + len(xmp)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + xmp)
+            video.write((24 + len(note.xmp)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + note.xmp)
 
 
-def write_png(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
+def write_png(picture: Image.Image, path: Path, note: Note | None) -> None:
     """One picture, to the last bit."""
-    note = PngImagePlugin.PngInfo()
-    if xmp is not None:
-        note.add_text("Description", NOTE)
-        note.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    path.write_bytes(_encoded(picture, "PNG", pnginfo=note))
+    chunks = PngImagePlugin.PngInfo()
+    if note is not None:
+        chunks.add_text("Description", note.sentence)
+        chunks.add_itxt("XML:com.adobe.xmp", note.xmp.decode())
+    path.write_bytes(_encoded(picture, "PNG", pnginfo=chunks))
 
 
-ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None]] = {
+ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], Note | None], None]] = {
     ".gif": write_gif,
     ".mp4": write_mp4,
     ".webp": write_webp,
@@ -101,7 +101,7 @@ ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], bytes | None], None
 """By suffix: files that play."""
 
 
-def write_picture(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
+def write_picture(picture: Image.Image, path: Path, note: Note | None) -> None:
     """One picture by its suffix: PNG to the last bit, JPEG and WebP at quality 95.
 
     Raises:
@@ -117,12 +117,12 @@ def write_picture(picture: Image.Image, path: Path, xmp: bytes | None) -> None:
         )
     match path.suffix.lower():
         case ".png":
-            write_png(picture, path, xmp)
+            write_png(picture, path, note)
         case ".webp":
-            path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(xmp)))
+            path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(note)))
         case _:
             opaque = Image.fromarray(on_white(np.asarray(picture)))
-            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(xmp)))
+            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(note)))
 
 
 def resized(frames: Frames, size: int | None) -> Frames:
@@ -138,30 +138,30 @@ def resized(frames: Frames, size: int | None) -> Frames:
     )
 
 
-def _exif(xmp: bytes | None) -> dict[str, Any]:
+def _exif(note: Note | None) -> dict[str, Any]:
     """Pillow's settings for the note, in the formats that have Exif."""
-    if xmp is None:
+    if note is None:
         return {}
     exif = Image.Exif()
-    exif[_IMAGE_DESCRIPTION] = NOTE
-    return {"exif": exif, "xmp": xmp}
+    exif[_IMAGE_DESCRIPTION] = note.sentence
+    return {"exif": exif, "xmp": note.xmp}
 
 
-def _gif(frames: Frames, seconds: Sequence[float], xmp: bytes | None) -> bytes:
+def _gif(frames: Frames, seconds: Sequence[float], note: Note | None) -> bytes:
     palette = _common_palette(frames)
     first, *rest = (_quantised(frame, palette) for frame in frames)
     # GIF counts in hundredths of a second, and browsers slow down what is shorter than two
     hundredths = (max(round(100 * each), 2) for each in seconds)
-    settings: dict[str, Any] = {} if xmp is None else {"comment": NOTE.encode()}
+    settings: dict[str, Any] = {} if note is None else {"comment": note.sentence.encode()}
     if frames.shape[3] == 4:
         settings |= {"transparency": _TRANSPARENT, "disposal": 2, "optimize": False}
     durations = [10 * each for each in hundredths]
     listed = {"save_all": True, "append_images": rest, "loop": 0, "duration": durations}
     data = _encoded(first, "GIF", **listed, **settings)
-    if xmp is None:
+    if note is None:
         return data
     start = 13 + (3 * 2 ** ((data[10] & 7) + 1) if data[10] & 128 else 0)  # past the palette
-    block = b"\x21\xff\x0bXMP DataXMP" + xmp + _XMP_TRAILER
+    block = b"\x21\xff\x0bXMP DataXMP" + note.xmp + _XMP_TRAILER
     return data[:start] + block + data[start:]
 
 

@@ -19,7 +19,7 @@ from facemorph_core.disk.output import check_folder, check_writable, output_erro
 from facemorph_core.errors import OutputError
 from facemorph_core.pictures.encoders import ENCODERS, Frames, resized, write_png
 from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE, SUFFIXES
-from facemorph_core.pictures.provenance import Provenance
+from facemorph_core.pictures.provenance import Note, Provenance
 from facemorph_core.pictures.sheet import draw_sheet
 
 __all__ = ["check_output", "write_frames"]
@@ -54,8 +54,8 @@ def write_frames(
     check_output(out, force=force, count=len(frames))
     places = [float(each) for each in (range(len(frames)) if alphas is None else alphas)]
 
-    def note(*shown: float) -> bytes | None:
-        return provenance.packet(shown) if provenance else None
+    def note(*shown: float) -> Note | None:
+        return provenance.note(shown) if provenance else None
 
     series = _series(out, len(frames))
     if series:

@@ -20,6 +20,7 @@ from facemorph_core.evaluation.morphs.summary import MEASURES, PEER, Summary
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.morphing.film_strips import Strip, film_strip
 from facemorph_core.pictures.chart import Line, line_chart
+from facemorph_core.pictures.provenance import Note
 
 __all__ = ["cells", "column_names", "write_morph_report"]
 
@@ -36,9 +37,9 @@ def write_morph_report(
     strips: Sequence[Strip],
     *,
     title: str,
-    note: bytes | None = None,
+    note: Note | None = None,
 ) -> None:
-    """Write the page, in one file; ``note`` is the XMP packet of each strip in it.
+    """Write the page, in one file; ``note`` is what each strip in it says of itself.
 
     Raises:
         OutputError: it cannot be written.
@@ -133,8 +134,8 @@ def _charts(study: Study) -> list[str]:
     return charts
 
 
-def _inline(frames: NDArray[np.uint8], note: bytes | None) -> str:
+def _inline(frames: NDArray[np.uint8], note: Note | None) -> str:
     buffer = io.BytesIO()
-    said = {"xmp": note} if note else {}
+    said = {"xmp": note.xmp} if note else {}
     Image.fromarray(film_strip(frames)).save(buffer, "JPEG", quality=90, **said)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

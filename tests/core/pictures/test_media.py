@@ -14,13 +14,13 @@ from PIL import Image, ImageSequence
 
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
+from facemorph_core.morphing.provenance import MORPH, MorphProvenance
 from facemorph_core.pictures.encoders import resized
 from facemorph_core.pictures.formats import SUFFIXES
 from facemorph_core.pictures.media import check_output, write_frames
-from facemorph_core.pictures.provenance import NAMESPACE, NOTE, SOURCE_TYPES, Provenance
 
 Frames = NDArray[np.uint8]
-MADE = Provenance("full", 'a "model" & more', "ab" * 32)
+MADE = MorphProvenance("full", 'a "model" & more', "ab" * 32)
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
@@ -140,10 +140,13 @@ def test_a_file_says_that_it_is_synthetic_and_how(
     )
     iptc = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
     assert facts.attrib[iptc].endswith("/compositeWithTrainedAlgorithmicMedia")
-    own = {key: facts.attrib[f"{{{NAMESPACE}}}{key}"] for key in ("Model", "ModelSHA256", "Alpha")}
+    own = {
+        key: facts.attrib[f"{{{MORPH.namespace}}}{key}"]
+        for key in ("Model", "ModelSHA256", "Alpha")
+    }
     listed = "1" if "%d" in name else "0 0.25 0.5 0.75 1"
     assert own == {"Model": MADE.model, "ModelSHA256": MADE.model_sha256, "Alpha": listed}
-    assert NOTE.encode() in path.read_bytes().replace(packet, b"")  # for people, too
+    assert MORPH.sentence.encode() in path.read_bytes().replace(packet, b"")  # for people, too
 
 
 @pytest.mark.parametrize("name", ["m.gif", "m.mp4", "m.webp", "m.png"])
@@ -162,15 +165,11 @@ def test_the_same_frames_are_the_same_file(frames: Frames, tmp_path: Path, name:
 
 
 def test_a_picture_of_several_modes_is_the_work_of_a_model() -> None:
-    made = Provenance("landmark", "starter", "0" * 64)
-    assert b"compositeCapture" in made.packet()
-    shown = made.packet(modes=("full", "landmark"))
+    made = MorphProvenance("landmark", "starter", "0" * 64)
+    assert b"/compositeCapture" in made.note().xmp
+    shown = made.note(modes=("full", "landmark")).xmp
     assert b"compositeWithTrainedAlgorithmicMedia" in shown
     assert b'morph:Mode="full landmark"' in shown
-
-
-def test_a_landmark_morph_is_no_work_of_a_model() -> None:
-    assert SOURCE_TYPES["landmark"].endswith("/compositeCapture")
 
 
 # --- shapes, transparency, sizes ---------------------------------------------------------------
