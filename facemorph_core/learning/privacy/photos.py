@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from facemorph_core.errors import LedgerError
 PhotoSet = frozenset[str]
 
 
+@runtime_checkable
 class Photos(Protocol):
     """The part of a shard that tells its photos apart."""
 

@@ -55,7 +55,7 @@ def said_by(copied: Path) -> dict[str, str]:
 
 def test_a_core_without_its_noise_is_refused_and_the_log_has_both_digests(copied):
     here = Handshake.here(RunConfig(name="x"), CLIENT)
-    mechanism = copied / "privacy" / "mechanism.py"
+    mechanism = copied / "learning" / "privacy" / "mechanism.py"
     text = mechanism.read_text()
     assert text.count(NOISE) == 1
     mechanism.write_text(text.replace(NOISE, ""))
@@ -76,9 +76,9 @@ def test_a_core_that_says_nothing_of_itself_is_refused():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda core: (core / "privacy" / "limits.py").write_text(""),
-        lambda core: (core / "privacy" / "events.py").unlink(),
-        lambda core: (core / "privacy" / "events.py").rename(core / "events.py"),
+        lambda core: (core / "learning" / "privacy" / "limits.py").write_text(""),
+        lambda core: (core / "learning" / "privacy" / "events.py").unlink(),
+        lambda core: (core / "learning" / "privacy" / "events.py").rename(core / "events.py"),
         lambda core: (core / "assets" / "steps.onnx").write_bytes(b"other"),
         lambda core: (core / "torch.so").write_bytes(b"added"),
     ],
@@ -95,7 +95,7 @@ def test_what_python_and_editors_leave_behind_does_not_show(copied):
     (copied / "old.pyc").touch()
     (copied / ".ipynb_checkpoints").mkdir()
     (copied / ".ipynb_checkpoints" / "limits.py").touch()
-    (copied / "privacy" / ".limits.py.swp").touch()
+    (copied / "learning" / "privacy" / ".limits.py.swp").touch()
     (copied / "empty").mkdir()
     assert package_sha256(copied) == core_sha256()
 

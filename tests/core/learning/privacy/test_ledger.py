@@ -41,7 +41,7 @@ def ledger(tmp_path: Path) -> SiteLedger:
     return SiteLedger(tmp_path / "state" / "privacy.jsonl", Heads(tmp_path / "heads"))
 
 
-def charged(ledger: SiteLedger, event=EVENT, photos=PHOTOS, limit: float = 50) -> float:
+def charged(ledger: SiteLedger, event=EVENT, photos=PHOTOS, limit: float = 50.0) -> float:
     return ledger.charge(photos, event, delta=DELTA, limit=limit).epsilon
 
 
@@ -224,7 +224,7 @@ def test_lines_without_a_delta_are_read_and_bind_no_run(ledger):
     keep_set(ledger.path.parent / "photos", frozenset("z"))
     ledger.path.write_bytes(before.with_line(*line).text)
     assert [entry.delta for entry in ledger.read().entries] == [DELTA, None]
-    assert ledger.charge(frozenset("z"), EVENT, delta=1e-3, limit=50).delta == 1e-3
+    assert ledger.charge(frozenset("z"), EVENT, delta=1e-3, limit=50.0).delta == 1e-3
 
 
 @pytest.mark.parametrize("delta", [0, 1, -1e-5, float("nan"), "much", None, []])
