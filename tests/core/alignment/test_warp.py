@@ -17,7 +17,6 @@ from facemorph_core.alignment.frame import (
     shape_basis,
 )
 from facemorph_core.latent.geometry import geometry_of
-from facemorph_core.learning.losses.identity import cut
 from facemorph_core.metrics.psnr import psnr
 
 seeds = st.integers(0, 10_000)
@@ -92,6 +91,7 @@ def test_points_of_the_frame_are_found_in_the_texture(seed):
 
 
 def test_the_cut_of_a_frame_is_found_in_its_texture():
+    cut = pytest.importorskip("facemorph_core.learning.losses.identity").cut
     geometry, size = geometry_of("mean_shape", FRAME_SIZE), FRAME_SIZE
     frames = pictures(5)
     seen = geometry.see(frames, shapes(5, spread=0.6))
