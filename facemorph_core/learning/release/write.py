@@ -42,7 +42,7 @@ from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.bundle.reference import Reference, draw_pixels, pack_reference
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.geometry import GeometryKind, shape_numbers
+from facemorph_core.latent.geometry import GeometryKind, geometry_of
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.release.onnx import Precision, export_half
 
@@ -89,14 +89,15 @@ def write_bundle(
             readers, or are not those that were scored.
         OutputError: ``out`` cannot be written.
     """
-    geometry: GeometryKind = _of_model(config, "geometry") or "plain"
+    kind: GeometryKind = _of_model(config, "geometry") or "plain"
+    geometry = geometry_of(kind, int(model.image_size))
     halves, reference, precision = _export(model)
     manifest = Manifest(
         kind=_of_model(config, "kind"),
         name=str(config.get("name") or out.stem),
-        latent_dim=int(model.latent_dim) + shape_numbers(geometry),
-        image_size=int(model.image_size),
-        geometry=geometry,
+        latent_dim=int(model.latent_dim) + geometry.numbers,
+        image_size=geometry.size,
+        geometry=kind,
         framing=Framing.model_validate(framing()),
         precision=precision,
         training=_plain(training),
