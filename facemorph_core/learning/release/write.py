@@ -45,6 +45,7 @@ from facemorph_core.errors import ModelError
 from facemorph_core.latent.geometry import GeometryKind, geometry_of
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.release.onnx import Precision, export_half
+from facemorph_core.machine.inference import cpu_session
 
 log = logging.getLogger(__name__)
 
@@ -198,11 +199,7 @@ def _run_onnx(
 
 
 def _infer(graph: bytes, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = cpu_session(graph)
     return session.run(None, {session.get_inputs()[0].name: values})[0]
 
 
