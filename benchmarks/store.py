@@ -14,7 +14,6 @@ A row is there once its ``facts.json`` is, and is not computed again.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from facemorph_core.disk.records import write_atomic
 from facemorph_core.errors import OutputError
 from facemorph_core.evaluation.reconstructions import Columns
 from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.machine.cores import available_cores
 
 __all__ = [
     "FORMAT_VERSION",
@@ -75,7 +75,7 @@ def machine() -> dict[str, Any]:
     """What a wall clock depends on; the precision is that of rows that ask for none."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "torch": str(torch.__version__),
         "precision": str(choose_compute(TrainingConfig())),
     }
