@@ -29,6 +29,7 @@ from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FaceMorphError, FederationError
 from facemorph_core.machine.loopback import past_the_proxy
+from facemorph_core.machine.progress import Progress
 from facemorph_core.machine.quiet import SWITCHES
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
@@ -55,7 +56,7 @@ _RAY_CONFIG = "provider: {type: local}\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Look:
     """A look at a run while it goes on."""
 
     path: Path
@@ -69,8 +70,8 @@ def simulate(
     *,
     root: Path,
     cpus_per_site: int = 1,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_prepare: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[Look], None] = lambda _: None,
+    on_prepare: Progress | None = None,
 ) -> Path:
     """Run the config to its last round and return its run directory.
 
@@ -225,13 +226,13 @@ def _follow(
     path: Path,
     home: Path,
     environment: dict[str, str],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[Look], None],
 ) -> None:
     """Watch the run directory, which costs nothing; ask Flower itself now and then."""
     asked, patience, log = time.monotonic(), _ASK_FLOWER_SECONDS, path / ".flower.log"
     while True:
         time.sleep(0.5)
-        on_progress(Progress(path, config.federation.rounds, read_metrics(path)))
+        on_progress(Look(path, config.federation.rounds, read_metrics(path)))
         state = read_state(path)
         if state is not None and state.status == "completed":
             return

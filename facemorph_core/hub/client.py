@@ -29,7 +29,7 @@ from facemorph_core.hub.answers import (
     versions_of,
 )
 from facemorph_core.hub.channel import Hub, connected
-from facemorph_core.hub.download import Progress, download
+from facemorph_core.hub.download import download
 from facemorph_core.hub.known_versions import (
     Seen,
     require_known,
@@ -39,6 +39,7 @@ from facemorph_core.hub.known_versions import (
 )
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
+from facemorph_core.machine.progress import Progress
 
 __all__ = [
     "ModelDescription",

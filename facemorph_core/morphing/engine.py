@@ -30,7 +30,8 @@ from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.latent.interpolations import Interpolation
-from facemorph_core.machine.threads import Progress, side_by_side
+from facemorph_core.machine.progress import Progress
+from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, Compose, Curve, Ease, Mode

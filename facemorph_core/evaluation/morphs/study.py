@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from facemorph_core.disk.resume import claim
 from facemorph_core.evaluation.morphs.judges import Judges, Remembering
 from facemorph_core.evaluation.morphs.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.evaluation.morphs.pairs import Case, Pairs, Seen
+from facemorph_core.machine.progress import Progress
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.morphing.choices import Mode
@@ -67,7 +68,7 @@ def run_study(
     folder: Path,
     *,
     about: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Study:
     """Measure what is not yet measured in ``folder``, and return everything.
 
