@@ -37,8 +37,6 @@ SEED = 0
 Blocks = Callable[[], Iterator[NDArray[np.uint8]]]
 """Starts a reading of the pictures from the first, in blocks (n, S, S, 3)."""
 
-"""Called after each pass with (passes done, passes in all)."""
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Components:
@@ -80,7 +78,8 @@ class Components:
 def fit_components(blocks: Blocks, numbers: int, *, on_pass: Progress | None = None) -> Components:
     """The ``numbers`` widest components of all pictures.
 
-    Those past what the pictures span have no width, and their number is always 0.
+    Those past what the pictures span have no width, and their number is always 0. ``on_pass`` is
+    called after each pass.
     """
 
     def tell(done: int) -> None:

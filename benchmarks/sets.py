@@ -52,8 +52,6 @@ Features = NDArray[np.float64]
 Look = Callable[[NDArray[np.uint8]], Features]
 """Pictures (n, S, S, 3) -> features (n, d)."""
 
-"""Called with (pictures done, pictures in all)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Distance:

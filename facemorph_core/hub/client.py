@@ -31,7 +31,7 @@ from facemorph_core.hub.answers import (
 from facemorph_core.hub.channel import Hub, connected
 from facemorph_core.hub.download import download
 from facemorph_core.hub.known_versions import (
-    Seen,
+    KnownVersions,
     require_known,
     require_pinned,
     seen_in,
@@ -184,7 +184,7 @@ class Shelf:
         known = reference.sha256 or seen_in(self.folder).sha256.get(reference.version)
         return self._sound(reference.version, known)
 
-    def newest(self, seen: Seen) -> Path | None:
+    def newest(self, seen: KnownVersions) -> Path | None:
         """The file of the newest version that the hub gave."""
         return self._sound(seen.newest, seen.sha256.get(seen.newest))
 
