@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -140,6 +142,12 @@ def test_textures_have_their_landmarks_where_the_geometry_says(kind):
 
 def test_every_name_has_its_geometry():
     assert set(get_args(GeometryKind)) == set(GEOMETRIES)
+
+
+def test_knowing_the_geometries_loads_neither_opencv_nor_torch():
+    script = "import sys, facemorph_core.latent.geometry; print({'cv2', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
 
 
 def test_a_code_that_is_all_shape_is_refused():
