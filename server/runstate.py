@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from facemorph_core.config import RunConfig, digest
 from facemorph_core.config.runs import Runs
 from facemorph_core.config.standing import Standing
 from facemorph_core.disk.records import write_atomic
-from facemorph_core.disk.run_folder import reason, write_values
+from facemorph_core.disk.run_folder import reason
 from facemorph_core.errors import FederationError, OutputError
 
 __all__ = [
@@ -99,12 +99,7 @@ RUNS = Runs(
     elsewhere="give this run another folder",
     log=logging.getLogger("flwr"),
 )
-read_state = RUNS.read
-
-
-def write_state(path: Path, state: RunState) -> None:
-    """Replace the state in a run directory; it is on the disk before this returns."""
-    write_values(path, asdict(state))
+read_state, write_state = RUNS.read, RUNS.write
 
 
 def as_error(words: str, *, otherwise: str) -> FederationError:

@@ -57,8 +57,6 @@ class Runs(Generic[S]):
     """How its user names another folder."""
     log: logging.Logger
 
-    # --- looking -----------------------------------------------------------------------------
-
     def read(self, path: Path) -> S | None:
         """The state in a run directory, or None if there is none yet.
 
@@ -83,6 +81,10 @@ class Runs(Generic[S]):
                 f"(facemorph-core bundle makes a model of what is in {path / 'checkpoints'})",
             ) from None
         raise self.error(f"{path} has format {version}, this version reads {FORMAT_VERSION}")
+
+    def write(self, path: Path, state: S) -> None:
+        """Replace the state in a run directory; it is on the disk before this returns."""
+        write_values(path, asdict(state))
 
     def choose(self, root: Path, config: RunConfig) -> Path:
         """The folder for ``config`` under ``root``.
@@ -117,8 +119,6 @@ class Runs(Generic[S]):
         except FaceMorphError as error:
             self.log.warning("%s is passed by: %s", path, reason(error))
         return None
-
-    # --- opening -----------------------------------------------------------------------------
 
     def opened(self, path: Path, config: RunConfig) -> tuple[RunConfig, S]:
         """What a run in ``path`` begins with or goes on with; nothing is written.
@@ -222,5 +222,5 @@ class HeldRun(Generic[S]):
         self._save_state(self.state)
 
     def _save_state(self, state: S) -> None:
-        write_values(self.path, asdict(state))
+        self.runs.write(self.path, state)
         self.state = state
