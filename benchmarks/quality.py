@@ -49,8 +49,9 @@ from benchmarks.store import (
 from benchmarks.table import Report, draw_grid, to_json, to_markdown
 from benchmarks.tight import TightFaces
 from facemorph_core.config.schema import DataConfig, TrainingConfig
-from facemorph_core.disk.output import held_alone, written_whole
+from facemorph_core.disk.output import written_whole
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.evaluation.groups import groups_of
 from facemorph_core.evaluation.reconstructions import FaceSet
 from facemorph_core.learning.nets.vgg_features import load_features, vgg_features

@@ -31,6 +31,7 @@ from benchmarks.sets import Distance
 from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import is_taken
 from facemorph_core.errors import OutputError
 from facemorph_core.evaluation.reconstructions import Columns
 from facemorph_core.learning.training.compute import choose_compute
@@ -89,7 +90,7 @@ def same_setup(out: Path, setup: Setup) -> None:
     """
     file = out / BENCH
     if not file.exists():
-        if any(path.name != ".lock" for path in out.iterdir()):
+        if is_taken(out):
             raise OutputError(f"{out} holds something else", hint="choose another --name")
         write_bench(out, {"setup": setup})
         return

@@ -34,8 +34,8 @@ from facemorph_core.machine.quiet import SWITCHES
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
 from server.choose import choose_run
-from server.runs import RunDirectory, tell_ignored
-from server.runstate import REASON_FILE, as_error, changes_of, read_state
+from server.runs import RunDirectory
+from server.runstate import REASON_FILE, RUNS, as_error, read_state
 from simulations.bundling import APP, inside_app, require_travelling
 from simulations.family import family
 from simulations.machine import federation_settings, without_another_ray
@@ -86,8 +86,8 @@ def simulate(
     config = load_run_config(config_file, overrides)
     path = choose_run(root.resolve(), config)
     state = read_state(path)
-    if state and state.status == "completed" and state.rounds == config.federation.rounds:
-        tell_ignored(path, changes_of(path, state, config))
+    if state and state.is_over(config):
+        RUNS.opened(path, config)  # says what of the config is ignored
         return path
     require_travelling(config_file)
     faces = shard_for(config.data, seed=config.seed, progress=on_prepare)
