@@ -44,7 +44,7 @@ test-fast: install  ## the tests that take no more than a moment each
 check: install  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy facemorph_core client server simulations benchmarks tools
+	@$(BIN)/mypy facemorph_core client server simulations benchmarks tools examples
 	@$(BIN)/lint-imports
 
 format: install  ## format and sort imports in place

@@ -1,7 +1,7 @@
 """Photos -> the faces between them: align, encode, take apart, put together.
 
 Frames are (n, h, w, 3) uint8 RGB, or RGBA where a photo has transparency. A `Morpher` holds a model
-and how frames are made; `calls` has what takes one line. Alpha runs from 0 (the first photo) to
+and how frames are made; `morph` has what takes one line. Alpha runs from 0 (the first photo) to
 1 (the second), to 2 (the third) and so on; in the modes full and landmark a frame at a whole number
 is the photo itself.
 """
