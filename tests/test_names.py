@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*(ROOT / "docs").glob("**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 CODE = ("facemorph_core", "client", "server", "simulations", "benchmarks", "tools", "examples")
 FILES = [file for folder in (*CODE, "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
-DATA = {"crt", "facemorph", "json", "jsonl", "key", "npy", "npz", "pem", "yaml"}
+DATA = {"crt", "facemorph", "json", "jsonl", "key", "npy", "npz", "pem", "toml", "yaml", "yml"}
 """Ends of names that are somebody's files, not names of the code."""
 
 
