@@ -96,7 +96,7 @@ def train_privately(
     limits.check_faces(photos=len(rows), people=len({shard.people[row] for row in rows.tolist()}))
     event = planned_release(work, examples=len(rows))
     rate, steps = event.sample_rate, event.steps
-    delta = limits.delta(privacy.delta, photos=len(rows))
+    delta = limits.delta(privacy.delta, event.unit, count=len(rows))
     limit = limits.epsilon(privacy.max_epsilon)
     secret = secret or Secret()
     with in_training(model, config):
@@ -119,7 +119,7 @@ def planned_release(work: LocalRound, *, examples: int) -> GaussianSteps:
     """What a round over so many photos will have released: known before it starts."""
     rate = min(1.0, work.config.training.batch_size / examples)
     noise = private_config(work.config).noise_multiplier
-    return GaussianSteps(noise, rate, work.steps(examples))
+    return GaussianSteps(noise, rate, work.steps(examples), unit="photo")
 
 
 class PhotoGradients:

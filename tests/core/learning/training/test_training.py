@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +157,13 @@ def test_every_face_is_seen_once_an_epoch_however_few_there_are(faces, size, ste
     _, outcome = trained(config, Faces.made(faces), on_step=lambda i, n, _: seen.append((i, n)))
     assert seen == [(i + 1, steps) for i in range(steps)]
     assert (outcome.examples, outcome.metrics["images"]) == (faces, faces)
+
+
+def test_ordinary_training_does_not_wait_for_opacus():
+    """A site starts a process for every message."""
+    script = "import sys, facemorph_core.learning.training.local; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"opacus", "facemorph_core.learning.training.private"} & {*done.stdout.split()}
 
 
 def test_a_round_of_no_epoch_is_none():
