@@ -26,6 +26,7 @@ from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.central import released
 from facemorph_core.learning.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.learning.training.gradients import BatchGradients
 from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.learning.training.trainer import Trainer
 from facemorph_core.shards.rows import spread
@@ -92,7 +93,7 @@ def course(config: RunConfig) -> Course[Trainer, Ours]:
 
     def begin() -> Trainer:
         model = build_model(config.model, seed=config.seed)
-        return Trainer(model, config, choose_compute(config.training), seed=config.seed)
+        return Trainer(BatchGradients(model, config, seed=config.seed))
 
     def give_away(trainer: Trainer, faces: Faces, folder: Path) -> Mapping[str, Tensor]:
         model = released(trainer)

@@ -38,7 +38,7 @@ from facemorph_core.learning.privacy import PlainRelease, SiteLedger, photos_of
 from facemorph_core.learning.privacy.photos import distinct
 from facemorph_core.learning.training.batches import train_rows
 from facemorph_core.learning.training.evaluate import evaluate_rows
-from facemorph_core.learning.training.local import DiscriminatorState, train_epochs
+from facemorph_core.learning.training.local import DiscriminatorState, LocalRound, train_epochs
 from facemorph_core.shards.rows import spread
 
 
@@ -75,22 +75,20 @@ def train_round(
         Refused: under differential privacy for whatever else went wrong after that.
     """
     model = received_model(request, config)
-    epochs = config.federation.local_epochs
-    progress = share_of_run(config, request.round)
+    work = LocalRound(
+        config,
+        epochs=config.federation.local_epochs,
+        progress=share_of_run(config, request.round),
+        seed=stream_seed(config.seed, site.name, request.round),
+        proximal_mu=request.proximal_mu,
+    )
     if config.privacy is not None:
         # Opacus takes seconds to import, and a site starts a process for every message.
         from facemorph_core.learning.training.private import train_privately
 
         with one_reason_for_all(site.ledger):
             outcome = train_privately(
-                model,
-                site.shard,
-                config,
-                epochs=epochs,
-                progress=progress,
-                ledger=site.ledger,
-                limits=site.limits,
-                proximal_mu=request.proximal_mu,
+                model, site.shard, work, ledger=site.ledger, limits=site.limits
             )
     else:
         site.limits.check_training(config, site.ledger)
@@ -99,16 +97,7 @@ def train_round(
         site.limits.check_faces(photos=len(rows), people=len(people))
         site.ledger.note(photos, PlainRelease("weights"))
         rival = discriminator_at(site, config)
-        outcome = train_epochs(
-            model,
-            site.shard,
-            config,
-            epochs=epochs,
-            progress=progress,
-            seed=stream_seed(config.seed, site.name, request.round),
-            discriminator=rival,
-            proximal_mu=request.proximal_mu,
-        )
+        outcome = train_epochs(model, site.shard, work, discriminator=rival)
         if rival is not None:
             rival.save(site.discriminator)
     update = {

@@ -19,7 +19,7 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.learning.federated import load_shared_weights, shared_weights
 from facemorph_core.learning.models import build_model
 from facemorph_core.learning.training.grid import draw_grid
-from facemorph_core.learning.training.local import evaluate_shard, train_epochs
+from facemorph_core.learning.training.local import LocalRound, evaluate_shard, train_epochs
 from facemorph_core.shards import Shard, shard_for, site_view
 
 Weights = dict[str, Tensor]
@@ -39,7 +39,7 @@ def client_update(w: Weights, photos: Shard, seed: int) -> Weights:
     """ClientUpdate(k, w): E epochs in batches of B over the client's own photos."""
     model = build_model(CONFIG.model)
     load_shared_weights(model, w)
-    train_epochs(model, photos, CONFIG, epochs=E, seed=seed)
+    train_epochs(model, photos, LocalRound(CONFIG, epochs=E, seed=seed))
     return shared_weights(model)
 
 

@@ -146,11 +146,13 @@ class BudgetExhausted(FaceMorphError):
 
     exit_code = 8
 
-    def __init__(self, *, spent: float, after: float, limit: float, delta: float) -> None:
+    def __init__(
+        self, *, spent: float, after: float, limit: float, delta: float, units: str = "photos"
+    ) -> None:
         self.spent, self.after, self.limit, self.delta = spent, after, limit, delta
         if math.isinf(spent):
-            words = "something about these photos left without noise: no finite epsilon holds"
-            hint = "a site's ledger says what and when; other photos have a budget of their own"
+            words = f"something about these {units} left without noise: no finite epsilon holds"
+            hint = f"a site's ledger says what and when; other {units} have a budget of their own"
         else:
             words = (
                 f"the next release would raise epsilon from {spent:.2f} to {after:.2f}, "
@@ -167,16 +169,16 @@ class LimitsExceeded(FaceMorphError):
 
 
 class DeltaTooLarge(FaceMorphError):
-    """Delta is not below one over the number of photos; nothing was computed."""
+    """Delta is not below one over the number of units that are protected; nothing was computed."""
 
     exit_code = 16
 
-    def __init__(self, *, delta: float, photos: int) -> None:
-        self.delta, self.photos = delta, photos
+    def __init__(self, *, delta: float, count: int, units: str = "photos") -> None:
+        self.delta, self.count = delta, count
         super().__init__(
-            f"a delta of {delta:g} for {photos} photos is no promise: whoever gave one of them "
+            f"a delta of {delta:g} for {count} {units} is no promise: whoever gave one of them "
             "away whole, drawn by lot, would keep it",
-            hint=f"set privacy.delta well below 1/{photos}, such as 1e-5",
+            hint=f"set privacy.delta well below 1/{count}, such as 1e-5",
         )
 
 

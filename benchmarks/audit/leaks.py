@@ -28,7 +28,7 @@ from facemorph_core.config.schema import RunConfig
 from facemorph_core.latent.geometry import geometry_of
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.training.batches import load_batch, to_images
-from facemorph_core.learning.training.local import train_epochs
+from facemorph_core.learning.training.local import LocalRound, train_epochs
 from facemorph_core.learning.training.start import starting_model
 
 Optimiser = Literal["adam", "muon"]
@@ -101,7 +101,7 @@ def loss_drop(members: int, *, optimiser: Optimiser, private: bool, seed: int) -
     if private:
         private_round(after, inside, config)
     else:
-        train_epochs(after, inside, config, epochs=1, seed=seed)
+        train_epochs(after, inside, LocalRound(config, epochs=1, seed=seed))
     fell = _losses(before, photos, config) - _losses(after, photos, config)
     return told(fell[:members], fell[members:])
 
@@ -109,7 +109,7 @@ def loss_drop(members: int, *, optimiser: Optimiser, private: bool, seed: int) -
 def _head_change(before: Autoencoder, photos: Photos, config: RunConfig) -> Tensor:
     """How a round of one step over all ``photos`` changes the decoder's first matrix."""
     after = copy.deepcopy(before)
-    train_epochs(after, photos, config, epochs=1, seed=0)
+    train_epochs(after, photos, LocalRound(config, epochs=1))
     return (before.decoder.head.weight - after.decoder.head.weight).detach()
 
 

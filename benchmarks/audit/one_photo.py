@@ -22,10 +22,10 @@ from facemorph_core.learning.losses.terms import l1
 from facemorph_core.learning.models import Autoencoder, Posterior, build_model
 from facemorph_core.learning.models.blocks import ResidualBlock
 from facemorph_core.learning.privacy import Heads, SiteLedger, SiteLimits
-from facemorph_core.learning.privacy.mechanism import ClippedSum
 from facemorph_core.learning.privacy.secret import Secret
 from facemorph_core.learning.training.batches import load_batch
-from facemorph_core.learning.training.private import PrivateTrainer, private_config, train_privately
+from facemorph_core.learning.training.local import LocalRound
+from facemorph_core.learning.training.private import PhotoGradients, private_config, train_privately
 from facemorph_core.learning.training.trainer import Moment
 
 START = Moment(1.0, 0, 0)
@@ -71,14 +71,14 @@ def private_round(model: Autoencoder, photos: Photos, config: RunConfig) -> None
     with tempfile.TemporaryDirectory() as folder:
         ledger = SiteLedger(Path(folder) / "privacy.jsonl", Heads(Path(folder) / "heads"))
         limits = SiteLimits.of_a_simulation()
-        train_privately(model, photos, config, epochs=1, ledger=ledger, limits=limits)
+        train_privately(model, photos, LocalRound(config, epochs=1), ledger=ledger, limits=limits)
 
 
 def clipped_sum(config: RunConfig, model: Autoencoder, photos: Photos, key: bytes) -> Tensor:
     """The sum of clipped gradients of all ``photos``, flat, as a step of training makes it."""
-    trainer = _Stopped(copy.deepcopy(model), config, secret=Secret(key))
-    trainer.step(photos, photos.rows("train"), START, expected=1.0)
-    return torch.cat([each.flatten() for each in trainer.summed])
+    gradients = PhotoGradients(copy.deepcopy(model), config, secret=Secret(key), expected=1.0)
+    summed, _ = gradients.clipped_sum(photos, photos.rows("train"), START)
+    return torch.cat([each.flatten() for each in summed.total])
 
 
 def influence(kind: str, geometry: str, *, size: int, count: int, tries: int) -> float:
@@ -108,27 +108,19 @@ def gradient_error(kind: str, *, size: int) -> float:
     only_l1 = config.loss.model_copy(update={"kl": 0.0, "latent_l2": 0.0})
     config = config.model_copy(update={"loss": only_l1})
     images = load_batch(photos, photos.rows("train"), config, torch.device("cpu")).images
-    trainer = PrivateTrainer(awake_model(config), config, secret=Secret(bytes(32)))
+    secret = Secret(bytes(32))
+    gradients = PhotoGradients(awake_model(config), config, secret=secret, expected=1.0)
     with _without_noise():
         made = model.train()(images, torch.Generator()).images
         loss = config.loss.l1 * l1(made, images).sum()
         whole = torch.autograd.grad(loss, list(model.parameters()))
-        parts = [trainer.gradients_of(photos, row, START)[0] for row in range(3)]
+        parts = [gradients.of_photo(photos, row, START)[0] for row in range(3)]
     rounding = 1e-5 * max(float(gradient.norm()) for gradient in whole)
     return max(
         float((sum(each) - gradient).norm() / gradient.norm())
         for gradient, *each in zip(whole, *parts, strict=True)
         if float(gradient.norm()) > rounding
     )
-
-
-class _Stopped(PrivateTrainer):
-    """Training that shows its sum before the noise."""
-
-    summed: list[Tensor]
-
-    def _update(self, summed: ClippedSum, at: Moment, expected: float) -> None:
-        self.summed = summed.total
 
 
 def _without_noise() -> AbstractContextManager[object]:

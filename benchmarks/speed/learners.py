@@ -14,7 +14,7 @@ from benchmarks.textbook import (
 )
 from benchmarks.trained import course
 from facemorph_core.config import RunConfig, load_run_config
-from facemorph_core.learning.models import build_model, count_parameters
+from facemorph_core.learning.models import count_parameters
 from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.compute import choose_compute
 from facemorph_core.learning.training.trainer import Trainer
@@ -66,7 +66,7 @@ def entrants(*, seed: int = 0) -> list[Entrant]:
         Entrant(
             "facemorph VAE",
             ours,
-            begin=lambda: Trainer(build_model(ours.model, seed=seed), ours, compute, seed=seed),
+            begin=course(ours).begin,
             complete=lambda faces, seconds, out: course(ours).complete(
                 faces, budget=seconds, out=out
             ),

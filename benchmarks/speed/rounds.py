@@ -19,7 +19,7 @@ from benchmarks.speed.memory import peaks, program_of
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.learning.models import build_model
-from facemorph_core.learning.training.local import train_epochs
+from facemorph_core.learning.training.local import LocalRound, train_epochs
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.machine.processes import worker_pool
 from facemorph_core.shards.shard import Shard, write_view
@@ -123,7 +123,7 @@ def _central(path: str, settings: list[str], threads: int) -> float:
     config = load_run_config(CONFIG, [*settings, f"training.threads={threads}"])
     shard, model = Shard.open(Path(path)), build_model(config.model, seed=config.seed)
     took = [
-        train_epochs(model, shard, config, epochs=1, seed=number).metrics["seconds"]
+        train_epochs(model, shard, LocalRound(config, epochs=1, seed=number)).metrics["seconds"]
         for number in range(2)
     ]
     return took[-1]

@@ -1,7 +1,7 @@
 """What was released about the photos, what it costs, and what a site allows.
 
-The unit is one photo at one site, the relation add/remove; epsilon is always composed over all
-that the site's ledger holds about a photo.
+The unit (`unit`) is one photo at one site, the relation add/remove; epsilon is always composed
+over all that the site's ledger holds about a photo.
 """
 
 from facemorph_core.learning.privacy.accountant import epsilon

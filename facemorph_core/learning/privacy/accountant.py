@@ -1,7 +1,7 @@
 r"""From released facts to (epsilon, delta), through Rényi differential privacy.
 
 Convention:
-    one photo is the unit, add/remove the relation, Poisson sampling the assumption; the bound
+    all events have one unit, add/remove is the relation, Poisson sampling the assumption; the bound
     is composed over every event that is passed, so pass a site's whole ledger, never a round.
 
 References:

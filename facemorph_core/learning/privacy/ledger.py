@@ -12,7 +12,7 @@ Format 2, one JSON object a line, oldest first:
 line but the last ones can be changed, moved or taken out unnoticed. ``before`` is the SHA-256 of
 what stood in the file before it was chained: of nothing, or of lines of format 1, which name no
 photos and therefore count for all. ``delta`` is the one that the release was promised at; lines
-of earlier versions lack it.
+of earlier versions lack it. ``unit`` names what is protected where that is not a photo.
 
 A line cut short at the very end (no newline) was never followed by a release: it does not count
 and the next one replaces it. Any other damage is an error, because what is left to spend is then
@@ -32,6 +32,7 @@ from typing import Any
 from facemorph_core.errors import BudgetExhausted, LedgerError
 from facemorph_core.learning.privacy.accountant import epsilon
 from facemorph_core.learning.privacy.events import Event, GaussianSteps, PlainRelease
+from facemorph_core.learning.privacy.unit import Unit, recorded, unit_of, words_for
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def next_line(
     """The line of a release from the set ``photos`` at the end of a chain, and its chain."""
     kind = next(name for name, of in _KINDS.items() if isinstance(event, of))
     promised = {} if delta is None else {"delta": delta}
-    facts = {"kind": kind, **asdict(event), **promised, "photos": photos}
+    facts = {"kind": kind, **recorded(asdict(event)), **promised, "photos": photos}
     return _chained(facts | {"at": at.isoformat(timespec="seconds")}, ledger.chains[-1])
 
 
@@ -138,7 +139,13 @@ def charge(spent: tuple[Event, ...], event: GaussianSteps, *, delta: float, limi
     """
     after = epsilon([*spent, event], delta)
     if not after <= limit:
-        raise BudgetExhausted(spent=epsilon(spent, delta), after=after, limit=limit, delta=delta)
+        raise BudgetExhausted(
+            spent=epsilon(spent, delta),
+            after=after,
+            limit=limit,
+            delta=delta,
+            units=words_for(event.unit).many,
+        )
     return after
 
 
@@ -177,6 +184,7 @@ def _check_chain(
 
 
 def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> Entry:
+    unit = _unit(name, number, facts)
     try:
         at = datetime.fromisoformat(facts["at"])
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -184,9 +192,8 @@ def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> E
         if not chained and "chain" in facts:
             raise ValueError("its ledger's first line is gone")
         if facts["kind"] == "gaussian_steps":
-            event: Event = GaussianSteps(
-                float(facts["noise_multiplier"]), float(facts["sample_rate"]), int(facts["steps"])
-            )
+            noise, rate = float(facts["noise_multiplier"]), float(facts["sample_rate"])
+            event: Event = GaussianSteps(noise, rate, int(facts["steps"]), unit)
         else:
             event = _KINDS[facts["kind"]](facts["what"])  # type: ignore[call-arg]
         delta = float(facts["delta"]) if "delta" in facts else None
@@ -195,6 +202,15 @@ def _entry(name: str, number: int, facts: dict[str, Any], *, chained: bool) -> E
     except (ValueError, KeyError, TypeError, OverflowError):
         raise _damaged(name, number, "is not a record of a release") from None
     return Entry(event, photos, at, delta)
+
+
+def _unit(name: str, number: int, facts: dict[str, Any]) -> Unit:
+    try:
+        return unit_of(facts)
+    except ValueError as error:
+        raise LedgerError(
+            f"{name}, line {number} is about {error}", hint="a later version wrote it: use that one"
+        ) from None
 
 
 def _damaged(name: str, number: int, how: str) -> LedgerError:

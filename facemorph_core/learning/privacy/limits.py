@@ -16,6 +16,7 @@ from facemorph_core.config.load import load_section
 from facemorph_core.config.schema import Count, NonNegative, Positive, Real, RunConfig, Section
 from facemorph_core.errors import DeltaTooLarge, LimitsExceeded
 from facemorph_core.learning.privacy.site_ledger import SiteLedger
+from facemorph_core.learning.privacy.unit import Unit, words_for
 
 DAY = timedelta(days=1)
 
@@ -110,15 +111,15 @@ class SiteLimits(Section):
             raise LimitsExceeded(f"scores are sums over {least} people, and these are {people}")
         self._check_day(ledger)
 
-    def delta(self, asked: float, *, photos: int) -> float:
-        """The delta at which a release that is computed from so many photos is charged.
+    def delta(self, asked: float, unit: Unit, *, count: int) -> float:
+        """The delta at which a release that is computed from so many units is charged.
 
         Raises:
             DeltaTooLarge: it is not below one over their number.
         """
         delta = min(asked, self.max_delta)
-        if delta * photos >= 1:
-            raise DeltaTooLarge(delta=delta, photos=photos)
+        if delta * count >= 1:
+            raise DeltaTooLarge(delta=delta, count=count, units=words_for(unit).many)
         return delta
 
     def epsilon(self, asked: float) -> float:

@@ -68,7 +68,7 @@ class SiteLedger:
             delta = ledger.delta_of(concerns, asked=delta)
             after = charge(ledger.about(concerns), event, delta=delta, limit=limit)
             self._append(ledger, event, photos, delta=delta)
-        return Spent(after, delta)
+        return Spent(after, delta, event.unit)
 
     def note(self, photos: PhotoSet, event: PlainRelease) -> None:
         """Write down that something without noise leaves: no epsilon holds for it any more.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
 from facemorph_core.errors import FederationError
+from facemorph_core.learning.privacy.unit import Unit, unit_of
 
 _LARGEST = 1e12
 """No site goes on for so long."""
@@ -14,32 +15,37 @@ _LARGEST = 1e12
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """(epsilon, delta) for one photo at one site, add or remove."""
+    """(epsilon, delta) for one unit at one site, add or remove."""
 
     epsilon: float
     delta: float
+    unit: Unit = "photo"
 
     @classmethod
     def parse(cls, record: Mapping[str, object]) -> Spent:
-        """Read what a site says in "epsilon" and "delta".
+        """Read what a site says in "epsilon" and "delta", and what they are for.
 
         Raises:
-            FederationError: one is missing or impossible.
+            FederationError: one is missing or impossible, or the unit is not known.
         """
         epsilon, delta = _number(record, "epsilon"), _number(record, "delta")
         if epsilon is None or not 0 <= epsilon <= _LARGEST:
             raise FederationError("the site does not say its epsilon, or one that cannot be")
         if delta is None or not 0 < delta < 1:
             raise FederationError("the site does not say the delta of its epsilon, or a wrong one")
-        return cls(epsilon, delta)
+        try:
+            return cls(epsilon, delta, unit_of(record))
+        except ValueError as error:
+            raise FederationError(f"the site tells its epsilon for {error}") from None
 
     def as_record(self) -> dict[str, float]:
-        """The form in which it travels."""
+        """The numbers, which travel; the unit follows from the config, which both ends have."""
         return {"epsilon": self.epsilon, "delta": self.delta}
 
     def beside(self, other: Spent) -> Spent:
         """What holds for both, each by itself."""
-        return Spent(max(self.epsilon, other.epsilon), max(self.delta, other.delta))
+        worst = max(self.epsilon, other.epsilon), max(self.delta, other.delta)
+        return Spent(*worst, self.unit)
 
 
 def rounded_up(epsilon: float) -> str:

@@ -7,7 +7,8 @@ nothing, is rolled back, or the process dies in it.
     | {"event": "begun", "told": [{"epsilon": 2.5, "delta": 1e-05}], "silent": ["clinic-9"],
     |  "asked": true, "damaged": 0}          the first: what the run's figures said until then
     | {"round": 3, "of": "training", "node": "17", "site": "clinic-a", "event": "asked"}
-    | {..., "event": "told", "epsilon": 3.2, "delta": 1e-05}    over all that was ever released
+    | {..., "event": "told", "epsilon": 3.2, "delta": 1e-05}    over all that was ever released,
+    |  with "unit" where that is not a photo
     | {..., "event": "refused"}                                 nothing was charged
     | {"event": "anew", "sites": 8}          a simulation's nodes are others from here on
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,6 +38,7 @@ from facemorph_core.disk.records import (
 )
 from facemorph_core.errors import FederationError
 from facemorph_core.learning.privacy.spent import Spent, rounded_up
+from facemorph_core.learning.privacy.unit import Unit, recorded
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +59,15 @@ class Told:
     """Whether any site was."""
     damaged: int = 0
     """Lines that cannot be understood: they may have said more."""
+    unit: Unit = "photo"
+    """What the epsilon is for one of."""
 
     @property
     def for_all(self) -> Spent | None:
         """What holds for every site that told: the largest epsilon, the largest delta."""
         if not self.largest:
             return None
-        return Spent(max(self.largest.values()), max(self.largest))
+        return Spent(max(self.largest.values()), max(self.largest), self.unit)
 
     @property
     def is_all(self) -> bool:
@@ -106,7 +110,7 @@ def note(
     """
     entry: dict[str, Any] = {"round": number, "of": of, "node": str(node), "site": site}
     if isinstance(event, Spent):
-        entry |= {"event": "told", **event.as_record()}
+        entry |= {"event": "told", **recorded(asdict(event))}
     else:
         entry["event"] = event
     _append(run, entry)
@@ -151,6 +155,7 @@ class _Reading:
     def __init__(self, before: Told | None) -> None:
         self.before, self.damaged = before, 0
         self._largest: dict[float, float] = {}
+        self._unit: Unit = before.unit if before else "photo"
         self._waiting: Counter[_Key] = Counter()
         self._tellers: set[_Key] = set()
         self._names: dict[str, str] = {}
@@ -185,6 +190,7 @@ class _Reading:
             tuple(sorted(silent | {*before.silent})),
             asked=before.asked or bool(self._names),
             damaged=before.damaged + self.damaged,
+            unit=self._unit,
         )
 
     def _take_anew(self, sites: object) -> None:
@@ -204,6 +210,7 @@ class _Reading:
         key = node, str(of)
         if spent:
             _put(self._largest, spent)
+            self._unit = spent.unit
             self._tellers.add(key)
             self._close(key)
         elif event == "asked":
@@ -228,7 +235,10 @@ def _append(run: Path, entry: Mapping[str, Any]) -> None:
     """The file begins with what the figures say: from then on their rows are no longer asked."""
     if not (run / SPENT).exists():
         before = _of_figures(run)
-        told = [Spent(epsilon, delta).as_record() for delta, epsilon in before.largest.items()]
+        told = [
+            recorded(asdict(Spent(epsilon, delta, before.unit)))
+            for delta, epsilon in before.largest.items()
+        ]
         facts = {"silent": [*before.silent], "asked": before.asked, "damaged": before.damaged}
         write_entries(run / SPENT, [{"event": "begun", "told": told, **facts}])
     append_entry(run / SPENT, entry)
@@ -237,13 +247,15 @@ def _append(run: Path, entry: Mapping[str, Any]) -> None:
 def _first(entry: Mapping[str, Any]) -> Told | None:
     """What the first line says; None if it is none."""
     largest: dict[float, float] = {}
+    unit: Unit = "photo"
     try:
         if entry["event"] != "begun":
             return None
-        for pair in entry["told"]:
-            _put(largest, Spent.parse(pair))
+        for spent in map(Spent.parse, entry["told"]):
+            _put(largest, spent)
+            unit = spent.unit
         silent = tuple(str(site) for site in entry["silent"])
-        return Told(largest, silent, asked=bool(entry["asked"]), damaged=int(entry["damaged"]))
+        return Told(largest, silent, bool(entry["asked"]), int(entry["damaged"]), unit)
     except (FederationError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 

@@ -25,6 +25,7 @@ from facemorph_core.errors import ModelError
 from facemorph_core.learning.models import Autoencoder, build_model
 from facemorph_core.learning.privacy import Told, read_told
 from facemorph_core.learning.privacy.spent import rounded_up
+from facemorph_core.learning.privacy.unit import words_for
 from facemorph_core.learning.release.write import write_bundle
 
 _NOT_FIGURES = {"round", "epoch", "present", "asked", "examples", "images", "seconds", "steps"}
@@ -199,10 +200,11 @@ def _is_number(value: object) -> bool:
 
 def _privacy(privacy: PrivacyConfig, told: Told) -> dict[str, Any]:
     """What may be said to everybody: how many sites did not tell, not which."""
+    unit = words_for(told.unit)
     statement: dict[str, Any] = {
-        "mechanism": "DP-SGD at every site: photos drawn by Poisson sampling, each photo's "
-        "gradient clipped, Gaussian noise added",
-        "unit": "one photo at one site",
+        "mechanism": f"DP-SGD at every site: {unit.many} drawn by Poisson sampling, each "
+        f"{unit.one}'s gradient clipped, Gaussian noise added",
+        "unit": f"one {unit.one} at one site",
         "relation": "add or remove",
         "released": "encoder and decoder weights after every round"
         + (", sums of scores with noise" if privacy.scoring else "")

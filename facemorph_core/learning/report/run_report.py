@@ -16,6 +16,7 @@ from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.disk.records import numbered, read_metrics, write_atomic
 from facemorph_core.learning.privacy import Told, read_told
 from facemorph_core.learning.privacy.spent import rounded_up
+from facemorph_core.learning.privacy.unit import words_for
 from facemorph_core.pictures.chart import Line, line_chart
 from facemorph_core.shards.rows import spread
 
@@ -127,13 +128,13 @@ def privacy_words(config: RunConfig, told: Told) -> str:
             f"{released} Trained without differential privacy: the weights themselves may still "
             "reveal training photos."
         )
+    unit = words_for(told.unit)
     return (
         f"{released} Trained with DP-SGD at every site: epsilon {told.in_words()}; at most "
         f"{rounded_up(config.privacy.max_epsilon)} at delta {config.privacy.delta!r} was allowed. "
-        "Composed "
-        "over all that was released of the photos, merged or not, the largest of the sites, by "
-        "their own word. The unit is one photo, neighbours differ by adding or "
-        "removing one. Not covered: all photos of one person together, and the counts of photos."
+        f"Composed over all that was released of the {unit.many}, merged or not, the largest of "
+        f"the sites, by their own word. The unit is one {unit.one}, neighbours differ by adding or "
+        f"removing one. Not covered: {unit.beyond}, and the counts of photos."
     )
 
 

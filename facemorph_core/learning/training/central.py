@@ -21,8 +21,9 @@ from facemorph_core.errors import ConfigError
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.learning.training.central_run import CentralRun
-from facemorph_core.learning.training.compute import choose_compute, cpu_threads
+from facemorph_core.learning.training.compute import cpu_threads
 from facemorph_core.learning.training.evaluate import evaluate_shard
+from facemorph_core.learning.training.gradients import BatchGradients
 from facemorph_core.learning.training.grid import draw_grid
 from facemorph_core.learning.training.local import OnStep, at_rest
 from facemorph_core.learning.training.schedule import share_at
@@ -62,7 +63,7 @@ def train_centrally(
         )
     model = starting_model(config)
     with cpu_threads(config.training.threads):
-        trainer = Trainer(model, config, choose_compute(config.training), seed=config.seed)
+        trainer = Trainer(BatchGradients(model, config, seed=config.seed))
         if tensors := run.trainer_tensors():
             trainer.restore(tensors)
         rows = train_rows(shard, config.model.image_size)

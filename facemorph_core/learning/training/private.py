@@ -22,7 +22,7 @@ References:
 
 from __future__ import annotations
 
-import copy
+import math
 from typing import Protocol
 
 import numpy as np
@@ -39,23 +39,21 @@ from facemorph_core.learning.privacy.photos import Photos, distinct
 from facemorph_core.learning.privacy.secret import Secret
 from facemorph_core.learning.training.augment import augmented
 from facemorph_core.learning.training.batches import Faces, load_batch, train_rows
-from facemorph_core.learning.training.compute import choose_compute, cpu_threads
-from facemorph_core.learning.training.ema import Ema
-from facemorph_core.learning.training.local import OnStep, TrainedRound, at_rest
+from facemorph_core.learning.training.compute import Compute, choose_compute
+from facemorph_core.learning.training.discriminator import DiscriminatorState
+from facemorph_core.learning.training.local import (
+    LocalRound,
+    TrainedRound,
+    in_training,
+    take_steps,
+)
 from facemorph_core.learning.training.objective import (
     load_feature_nets,
     reconstruction_terms,
     total,
     weights_at,
 )
-from facemorph_core.learning.training.optimiser import adam, set_rate
-from facemorph_core.learning.training.schedule import learning_rate, share_at
-from facemorph_core.learning.training.trainer import (
-    Moment,
-    Tally,
-    add_proximal_gradient,
-    check_finite_weights,
-)
+from facemorph_core.learning.training.trainer import Moment, Tally, Trainer
 
 
 class PrivateFaces(Faces, Photos, Protocol):
@@ -69,17 +67,13 @@ class PrivateFaces(Faces, Photos, Protocol):
 def train_privately(
     model: Autoencoder,
     shard: PrivateFaces,
-    config: RunConfig,
+    work: LocalRound,
     *,
-    epochs: int,
-    progress: tuple[float, float] = (0.0, 1.0),
     ledger: SiteLedger,
     limits: SiteLimits,
-    proximal_mu: float = 0.0,
-    on_step: OnStep | None = None,
     secret: Secret | None = None,
 ) -> TrainedRound:
-    """Train ``model`` in place on the shard's "train" split under ``config.privacy``.
+    """Train ``model`` in place on the shard's "train" split under ``privacy`` of the config.
 
     Always float32, and nothing random comes from the run's seed. ``training.grad_clip`` is not
     used: each photo's gradient is clipped instead. ``on_step`` sees losses that DP does not
@@ -96,27 +90,22 @@ def train_privately(
         LedgerError: the ledger is damaged, or the charge could not be written.
         TrainingDiverged: the model is what it was; the round is charged all the same.
     """
-    privacy = private_config(config)
+    config, privacy = work.config, private_config(work.config)
     limits.check_training(config, ledger)
     rows, photos = distinct(shard, train_rows(shard, model.image_size))
     limits.check_faces(photos=len(rows), people=len({shard.people[row] for row in rows.tolist()}))
-    event = planned_release(config, privacy, examples=len(rows), epochs=epochs)
-    delta = limits.delta(privacy.delta, photos=len(rows))
+    event = planned_release(work, examples=len(rows))
+    rate, steps = event.sample_rate, event.steps
+    delta = limits.delta(privacy.delta, event.unit, count=len(rows))
     limit = limits.epsilon(privacy.max_epsilon)
-    trained, secret = copy.deepcopy(model), secret or Secret()
-    with cpu_threads(config.training.threads):
-        trainer = PrivateTrainer(trained, config, secret=secret, proximal_mu=proximal_mu)
+    secret = secret or Secret()
+    with in_training(model, config):
+        gradients = PhotoGradients(model, config, secret=secret, expected=rate * len(rows))
+        trainer = Trainer(gradients, proximal_mu=work.proximal_mu)
         spent = ledger.charge(photos, event, delta=delta, limit=limit)
-        for done in range(event.steps):
-            at = Moment(share_at(progress, done, event.steps), 0, done)
-            batch = poisson_batch(rows, event.sample_rate, secret, step=done)
-            terms = trainer.step(shard, batch, at, expected=event.sample_rate * len(rows))
-            if on_step is not None:
-                on_step(done + 1, event.steps, terms)
-        weights = trainer.finish()
-    model.load_state_dict(weights)
-    at_rest(model)
-    return TrainedRound(len(rows), {**spent.as_record(), "steps": float(event.steps)})
+        drawn = (poisson_batch(rows, rate, secret, step=step) for step in range(steps))
+        take_steps(trainer, shard, work, [drawn], steps=steps)
+    return TrainedRound(len(rows), {**spent.as_record(), "steps": float(steps)})
 
 
 def private_config(config: RunConfig) -> PrivacyConfig:
@@ -126,50 +115,59 @@ def private_config(config: RunConfig) -> PrivacyConfig:
     return config.privacy
 
 
-def planned_release(
-    config: RunConfig, privacy: PrivacyConfig, *, examples: int, epochs: int
-) -> GaussianSteps:
-    """What a round of so many epochs will have released: known before it starts."""
-    rate = min(1.0, config.training.batch_size / examples)
-    steps = epochs * -(-examples // config.training.batch_size)
-    return GaussianSteps(privacy.noise_multiplier, rate, steps)
+def planned_release(work: LocalRound, *, examples: int) -> GaussianSteps:
+    """What a round over so many photos will have released: known before it starts."""
+    rate = min(1.0, work.config.training.batch_size / examples)
+    noise = private_config(work.config).noise_multiplier
+    return GaussianSteps(noise, rate, work.steps(examples), unit="photo")
 
 
-class PrivateTrainer:
-    """The steps of one private round; changes the model in place."""
+class PhotoGradients:
+    """The gradient of a step of DP-SGD (`Gradients`): a noised sum of bounded ones of photos.
+
+    The sum is divided by how many photos are ``expected`` in a batch: how many there are is not
+    told.
+    """
+
+    longest = math.inf
+    discriminator: DiscriminatorState | None = None
 
     def __init__(
-        self, model: Autoencoder, config: RunConfig, *, secret: Secret, proximal_mu: float = 0.0
+        self, model: Autoencoder, config: RunConfig, *, secret: Secret, expected: float
     ) -> None:
-        self.device = choose_compute(config.training).device
-        self.model = model.to(self.device).train()
+        self.config, self.privacy = config, private_config(config)
+        self.secret, self.expected = secret, expected
+        self.compute = Compute(choose_compute(config.training).device, bfloat16=False)
+        self.model = model.to(self.compute.device).train()
         self.parameters = list(model.parameters())
-        self.config, self.privacy, self.secret = config, private_config(config), secret
-        self.nets = load_feature_nets(config, self.device)
-        self.optimiser = adam(self.parameters, config.training)
-        self.ema = Ema(model, config.training.ema_decay) if config.training.ema_decay else None
-        self.proximal_mu = proximal_mu
-        self.anchor = [p.detach().clone() for p in self.parameters] if proximal_mu else []
+        self.nets = load_feature_nets(config, self.compute.device)
 
-    def step(
-        self, faces: Faces, batch: NDArray[np.int64], at: Moment, *, expected: float
-    ) -> dict[str, float]:
-        """One noised step on the photos of ``batch``, of which ``expected`` are expected.
+    def fill(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
+        """Put the noised gradient into the model's parameters; what comes after reads no photo.
 
         An empty batch is a step like any other: only noise.
 
         Returns:
-            The means of the terms, without noise.
+            The means of the terms, without noise; empty for an empty batch.
         """
-        summed, tally = ClippedSum(self.parameters, self.privacy.max_grad_norm), Tally()
-        for row in batch.tolist():
-            gradients, terms = self.gradients_of(faces, row, at)
-            summed.add(gradients)
-            tally.add(terms, 1)
-        self._update(summed, at, expected)
+        summed, tally = self.clipped_sum(faces, rows, at)
+        noised = summed.noised(self.privacy.noise_multiplier, self.secret, step=at.step)
+        for parameter, gradient in zip(self.parameters, noised, strict=True):
+            parameter.grad = (gradient / self.expected).to(parameter)
         return tally.means() if tally.images else {}
 
-    def gradients_of(
+    def clipped_sum(
+        self, faces: Faces, rows: NDArray[np.int64], at: Moment
+    ) -> tuple[ClippedSum, Tally]:
+        """The sum before the noise, and its terms: nothing of it may leave."""
+        summed, tally = ClippedSum(self.parameters, self.privacy.max_grad_norm), Tally()
+        for row in rows.tolist():
+            gradients, terms = self.of_photo(faces, row, at)
+            summed.add(gradients)
+            tally.add(terms, 1)
+        return summed, tally
+
+    def of_photo(
         self, faces: Faces, row: int, at: Moment
     ) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """The gradient of one photo's loss, a tensor for each parameter, and its terms."""
@@ -177,7 +175,7 @@ class PrivateTrainer:
         def drawn(what: str) -> torch.Generator:
             return self.secret.generator(what, at.step, row)
 
-        batch = load_batch(faces, np.array([row]), self.config, self.device)
+        batch = load_batch(faces, np.array([row]), self.config, self.compute.device)
         batch = augmented(batch, self.config.training, drawn("change"))
         made: Reconstruction = self.model(batch.images, drawn("posterior"))
         terms = reconstruction_terms(made, batch, self.config, nets=self.nets, crops=drawn("crop"))
@@ -185,23 +183,3 @@ class PrivateTrainer:
         loss = total(terms, weights).sum()
         values = {name: float(term.detach()) for name, term in terms.items()}
         return torch.autograd.grad(loss, self.parameters), values | {"loss": float(loss.detach())}
-
-    def finish(self) -> dict[str, Tensor]:
-        """The weights that the round releases."""
-        if self.ema is not None:
-            self.ema.copy_to(self.model)
-        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
-        check_finite_weights(weights, after="the private round")
-        return weights
-
-    def _update(self, summed: ClippedSum, at: Moment, expected: float) -> None:
-        """Step with the noised gradient; what happens after the noise reads no photo."""
-        noised = summed.noised(self.privacy.noise_multiplier, self.secret, step=at.step)
-        for parameter, gradient in zip(self.parameters, noised, strict=True):
-            parameter.grad = (gradient / expected).to(parameter)
-        if self.proximal_mu:
-            add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
-        set_rate(self.optimiser, learning_rate(self.config.training, at.share))
-        self.optimiser.step()
-        if self.ema is not None:
-            self.ema.update(self.model)

@@ -57,12 +57,10 @@ def score_privately(
     privacy = private_config(config)
     scoring = privacy.scoring
     assert scoring is not None, "refused by the limits"
-    spent = ledger.charge(
-        photos,
-        GaussianSteps(scoring.noise_multiplier, rate, 1),
-        delta=limits.delta(privacy.delta, photos=len(rows)),
-        limit=limits.epsilon(privacy.max_epsilon),
-    )
+    event = GaussianSteps(scoring.noise_multiplier, rate, 1, unit="photo")
+    delta = limits.delta(privacy.delta, event.unit, count=len(rows))
+    limit = limits.epsilon(privacy.max_epsilon)
+    spent = ledger.charge(photos, event, delta=delta, limit=limit)
     secret = secret or Secret()
     drawn = poisson_batch(rows, rate, secret, step=0)
     scores = face_scores(model, shard, drawn, config, at_once=1)  # see `training.private`

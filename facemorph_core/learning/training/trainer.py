@@ -1,6 +1,7 @@
 """One optimisation step, and everything that lasts from one step to the next.
 
-A federated round (`local`) and central training (`central`) drive the same `Trainer`.
+A round at a site (`local`, `private`) and central training (`central`) drive the same `Trainer`;
+how they differ is in the `Gradients` that it steps along.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,23 +18,15 @@ from torch import Tensor
 
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import ModelError, TrainingDiverged
-from facemorph_core.learning.models import Autoencoder, Reconstruction
-from facemorph_core.learning.training.augment import augmented
-from facemorph_core.learning.training.batches import Faces, load_batch
+from facemorph_core.learning.models import Autoencoder
+from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.checkpoint import prefixed, under
 from facemorph_core.learning.training.compute import Compute
 from facemorph_core.learning.training.discriminator import DiscriminatorState
 from facemorph_core.learning.training.ema import Ema
-from facemorph_core.learning.training.objective import (
-    has_adversary,
-    load_feature_nets,
-    reconstruction_terms,
-    total,
-    weights_at,
-)
-from facemorph_core.learning.training.optimiser import Optimiser, set_rate
+from facemorph_core.learning.training.optimiser import Optimiser
 from facemorph_core.learning.training.schedule import learning_rate
-from facemorph_core.learning.training.streams import derive_seed, stream
+from facemorph_core.learning.training.streams import stream
 
 ADVICE = (
     "lower training.learning_rate, turn training.grad_clip on, or set training.precision=float32"
@@ -72,82 +66,65 @@ class Tally:
         return {name: value / self.images for name, value in self.sums.items()}
 
 
+@runtime_checkable
+class Gradients(Protocol):
+    """How faces become the gradient of a step."""
+
+    config: RunConfig
+    compute: Compute
+    model: Autoencoder
+    """In training, where ``compute`` has it."""
+    longest: float
+    """A step's gradient, FedProx's part included, is shortened to this length; may be infinite."""
+    discriminator: DiscriminatorState | None
+    """What learns beside the model."""
+
+    def fill(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
+        """Put the gradient of these rows of ``faces`` into the model's parameters.
+
+        Returns:
+            The mean of each term over the rows, and their weighted sum as "loss".
+        """
+
+
 class Trainer:
-    """A model in training: optimiser, running mean, adversary, streams. Changes it in place.
+    """A model in training: gradients, optimiser, running mean. Changes it in place.
 
     ``proximal_mu`` holds the weights near those that the model has now (FedProx).
     """
 
-    def __init__(
-        self,
-        model: Autoencoder,
-        config: RunConfig,
-        compute: Compute,
-        *,
-        seed: int,
-        discriminator: DiscriminatorState | None = None,
-        proximal_mu: float = 0.0,
-    ) -> None:
-        self.model = model.to(compute.device).train()
-        model.to(memory_format=torch.channels_last)
-        self.config, self.compute, self.seed = config, compute, seed
-        self.optimiser = Optimiser(model, config.training, compute)
-        decay = config.training.ema_decay
-        self.ema = Ema(model, decay) if decay else None
-        self.nets = load_feature_nets(config, compute.device)
-        self.discriminator: DiscriminatorState | None = None
-        if has_adversary(config):
-            fresh_seed = derive_seed(seed, "discriminator")
-            self.discriminator = discriminator or DiscriminatorState.fresh(config, seed=fresh_seed)
-            self.discriminator.network.to(compute.device).train()
+    def __init__(self, gradients: Gradients, *, proximal_mu: float = 0.0) -> None:
+        self.gradients, self.config = gradients, gradients.config
+        self.model, training = gradients.model, gradients.config.training
+        self.optimiser = Optimiser(self.model, training, gradients.compute)
+        self.ema = Ema(self.model, training.ema_decay) if training.ema_decay else None
         self.proximal_mu = proximal_mu
-        self.anchor = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
+        weights = self.model.parameters() if proximal_mu else ()
+        self.anchor = [p.detach().clone() for p in weights]
 
     def step(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
-        """One step on these rows of ``faces``.
-
-        Returns:
-            The mean of each term over the batch, and their weighted sum as "loss".
+        """One step on these rows of ``faces``; the terms of `Gradients.fill`, and FedProx's.
 
         Raises:
-            TrainingDiverged: a term or the gradient is not finite; weights are as before the step.
+            TrainingDiverged: a term or the gradient is not finite; the model is as before the step.
         """
-        watched = self.config.loss.identity_faces
-        batch = load_batch(faces, rows, self.config, self.compute.device, watched=watched)
-        batch = augmented(batch, self.config.training, at.stream(self.seed, "augment"))
-        images = batch.images
         self.optimiser.set_rate(learning_rate(self.config.training, at.share))
-        weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
-        adversary = self.discriminator if weights["adversarial"] > 0 else None
-
-        with self.compute.autocast():
-            made: Reconstruction = self.model(images, at.stream(self.seed, "posterior"))
-            terms = reconstruction_terms(
-                made,
-                batch,
-                self.config,
-                nets=self.nets,
-                crops=at.stream(self.seed, "crop"),
-            )
-            if adversary is not None:
-                samples = self._samples(images, at)
-                terms["adversarial"] = adversary.fools(made.images, samples)
-        loss = total(terms, weights).mean()
-        values = {name: float(term.detach().mean()) for name, term in terms.items()}
-        values["loss"] = float(loss.detach())
-        _check_finite(values, at)
-        self._update(loss, values, at)
-        if adversary is not None:
-            values["discriminator"] = self._train_adversary(
-                adversary, images, made.images, samples, at
-            )
-        elif self.discriminator is not None:
-            values |= {"adversarial": 0.0, "discriminator": 0.0}
-        return values
+        terms = self.gradients.fill(faces, rows, at)
+        if self.proximal_mu:
+            terms["proximal"] = add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
+            terms["loss"] = terms.get("loss", 0.0) + terms["proximal"]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradients.longest)
+        check_finite({"the gradient's norm": float(norm)}, at)
+        self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return terms
 
     def check_weights(self, at: Moment) -> None:
-        """Raise TrainingDiverged if a weight is no longer a number."""
+        """Raise TrainingDiverged if a weight, or the mean of one, is no longer a number."""
         check_finite_weights(self.model.state_dict(), after=str(at))
+        if self.ema is not None:
+            check_finite_weights(self.ema.mean, after=str(at))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs: see `restore`."""
@@ -156,8 +133,8 @@ class Trainer:
         if self.ema is not None:
             tensors |= prefixed("ema", self.ema.mean)
             tensors["ema_updates"] = torch.tensor(self.ema.updates)
-        if self.discriminator is not None:
-            tensors |= prefixed("discriminator", self.discriminator.tensors())
+        if self.gradients.discriminator is not None:
+            tensors |= prefixed("discriminator", self.gradients.discriminator.tensors())
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -173,47 +150,8 @@ class Trainer:
         self.optimiser.restore(under("optimiser", tensors))
         if self.ema is not None:
             self.ema.load(under("ema", tensors), int(tensors["ema_updates"]))
-        if self.discriminator is not None:
-            self.discriminator.restore(under("discriminator", tensors))
-
-    def _update(self, loss: Tensor, values: dict[str, float], at: Moment) -> None:
-        self.model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if self.proximal_mu:
-            values["proximal"] = add_proximal_gradient(self.model, self.anchor, self.proximal_mu)
-            values["loss"] += values["proximal"]
-        clip = self.config.training.grad_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
-        _check_finite({"the gradient's norm": norm}, at)
-        self.optimiser.step()
-        if self.ema is not None:
-            self.ema.update(self.model)
-
-    def _samples(self, images: Tensor, at: Moment) -> Tensor:
-        """As many faces from random codes as there are images."""
-        generator = at.stream(self.seed, "samples")
-        codes = torch.randn(len(images), self.model.latent_dim, generator=generator)
-        return self.model.decode(codes.to(images.device))
-
-    def _train_adversary(
-        self,
-        adversary: DiscriminatorState,
-        real: Tensor,
-        reconstructions: Tensor,
-        samples: Tensor,
-        at: Moment,
-    ) -> float:
-        set_rate(adversary.optimiser, learning_rate(self.config.training, at.share))
-        with self.compute.autocast():
-            term = adversary.judges(real, reconstructions, samples).mean()
-        value = float(term.detach())
-        _check_finite({"discriminator": value}, at)
-        adversary.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(term)
-        clip = self.config.training.grad_clip or math.inf
-        torch.nn.utils.clip_grad_norm_(adversary.network.parameters(), clip)
-        adversary.optimiser.step()
-        return value
+        if self.gradients.discriminator is not None:
+            self.gradients.discriminator.restore(under("discriminator", tensors))
 
 
 @torch.no_grad()
@@ -237,7 +175,8 @@ def check_finite_weights(weights: Mapping[str, Tensor], *, after: str) -> None:
             )
 
 
-def _check_finite(values: Mapping[str, float], at: Moment) -> None:
+def check_finite(values: Mapping[str, float], at: Moment) -> None:
+    """Raise TrainingDiverged and name what is no longer a number."""
     wrong = [f"{name} ({value})" for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         raise TrainingDiverged(

@@ -19,7 +19,7 @@ from facemorph_core.learning.models import build_model
 from facemorph_core.learning.release import write_bundle
 from facemorph_core.learning.training.batches import load_batch
 from facemorph_core.learning.training.grid import draw_grid
-from facemorph_core.learning.training.local import evaluate_shard, train_epochs
+from facemorph_core.learning.training.local import LocalRound, evaluate_shard, train_epochs
 from facemorph_core.learning.training.reconstruct import decode, encode
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.transition import Transition
@@ -89,7 +89,7 @@ def _trained(net: Any, shard: Few, config: RunConfig) -> NDArray[np.float32]:
     """Trained and looked at in all ways that training has; the codes of the faces."""
     batch = load_batch(shard, shard.rows("train"), config, torch.device("cpu"))
     assert batch.weights == 1.0  # every pixel covers one of the frame
-    train_epochs(net, shard, config, epochs=1, seed=0)
+    train_epochs(net, shard, LocalRound(config, epochs=1))
     assert evaluate_shard(net, shard, "val", config)["examples"] == 6
     assert draw_grid(net, shard, config) is not None
     geometry = Sliding(SIZE)

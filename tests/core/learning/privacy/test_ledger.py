@@ -70,6 +70,43 @@ def test_a_line_holds_facts_and_no_conclusions(ledger):
     assert {*facts} == told | {"delta", "photos", "at", "chain"}
 
 
+def test_the_line_of_a_photos_release_is_what_it_always_was(ledger):
+    """That the unit is a photo goes without saying, in old lines and in new ones."""
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    before = lines_of.Ledger(id="a" * 32, chains=("c" * 64,))
+    line, chain = lines_of.next_line(before, EVENT, "f" * 64, at, delta=1e-5)
+    facts = (
+        '"kind": "gaussian_steps", "noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10, '
+        f'"delta": 1e-05, "photos": "{"f" * 64}", "at": "2026-01-02T03:04:05+00:00"'
+    )
+    assert line.decode() == f'{{{facts}, "chain": "{chain}"}}\n'
+    charged(ledger)
+    assert [event.unit for event in events(ledger)] == ["photo"]
+
+
+def append(ledger: SiteLedger, **changed: object) -> None:
+    """One more release with other facts, chained as any."""
+    line = lines_of.next_line(ledger.read(), EVENT, fingerprint(PHOTOS), datetime.now(UTC))
+    facts = json.loads(line[0]) | changed
+    del facts["chain"]
+    with ledger.path.open("ab") as file:
+        file.write(lines_of._chained(facts, ledger.read().chains[-1])[0])
+
+
+def test_a_line_may_say_that_its_unit_is_a_photo(ledger):
+    charged(ledger)
+    append(ledger, unit="photo")
+    assert events(ledger) == [EVENT, EVENT]
+
+
+@pytest.mark.parametrize("unit", ["person", "", None, ["photo"], 1])
+def test_a_unit_that_is_not_known_is_not_guessed_at(ledger, unit):
+    charged(ledger)
+    append(ledger, unit=unit)
+    with pytest.raises(LedgerError, match="line 3 is about a unit that this version does not know"):
+        charged(ledger)
+
+
 def test_a_refused_release_leaves_no_line(ledger):
     charged(ledger)
     before = ledger.path.read_bytes()
@@ -201,7 +238,7 @@ def test_no_promise_to_a_photo_is_broken_by_a_later_delta(runs, site, tmp_path_f
     ledger = SiteLedger(folder / "privacy.jsonl", Heads(folder / "heads"))
     limits, kept = SiteLimits(max_delta=site[0], max_epsilon=site[1]), []
     for photos, asked, most in runs:
-        delta, limit = limits.delta(asked, photos=len(photos)), limits.epsilon(most)
+        delta, limit = limits.delta(asked, "photo", count=len(photos)), limits.epsilon(most)
         try:
             spent = ledger.charge(photos, EVENT, delta=delta, limit=limit)
         except BudgetExhausted:
@@ -230,11 +267,7 @@ def test_lines_without_a_delta_are_read_and_bind_no_run(ledger):
 @pytest.mark.parametrize("delta", [0, 1, -1e-5, float("nan"), "much", None, []])
 def test_a_delta_that_cannot_be_is_damage(ledger, delta):
     charged(ledger)
-    line = lines_of.next_line(ledger.read(), EVENT, fingerprint(PHOTOS), datetime.now(UTC))
-    facts = json.loads(line[0]) | {"delta": delta}
-    del facts["chain"]
-    with ledger.path.open("ab") as file:
-        file.write(lines_of._chained(facts, ledger.read().chains[-1])[0])
+    append(ledger, delta=delta)
     with pytest.raises(LedgerError, match="not a record"):
         charged(ledger)
 

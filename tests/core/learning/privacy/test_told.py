@@ -198,8 +198,10 @@ TOLD_LINE = LINE | {"event": "told", "epsilon": 3.0, "delta": 1e-5}
         *(LINE | {name: wrong} for name in NEEDED for wrong in (7, [1])),
         *(TOLD_LINE | {"epsilon": e} for e in ("9", None, [9], float("nan"), float("inf"), -1)),
         *(TOLD_LINE | {"delta": d} for d in ("9", None, 0, 1, True)),
+        *(TOLD_LINE | {"unit": u} for u in ("person", None, ["photo"])),
         {"event": "anew", "sites": "8"},
         {"event": "begun", "told": [{"epsilon": "9", "delta": 1e-5}]},
+        {"event": "begun", "told": [{"epsilon": 9.0, "delta": 1e-5, "unit": "person"}]},
     ],
 )
 def test_a_line_that_is_none_is_left_out_and_the_number_says_at_least(run, line):
@@ -297,6 +299,13 @@ def test_a_file_whose_first_line_is_lost_is_no_reason_to_claim_less(run):
         assert read_told(run).silent == ("clinic-3",)
 
 
+def test_lines_about_photos_do_not_say_so(run):
+    asked_and(run, 1, 1, Spent(2.0, 1e-5))
+    last = (run / SPENT).read_text().splitlines()[-1]
+    assert last.endswith('"event": "told", "epsilon": 2.0, "delta": 1e-05}')
+    assert read_told(run).for_all == Spent(2.0, 1e-5, unit="photo")
+
+
 # --- on its way --------------------------------------------------------------------------------
 
 
@@ -313,3 +322,10 @@ def test_a_file_whose_first_line_is_lost_is_no_reason_to_claim_less(run):
 def test_what_is_no_epsilon_with_its_delta_is_refused(record):
     with pytest.raises(FederationError, match="does not say"):
         Spent.parse(record)
+
+
+def test_an_epsilon_for_another_unit_is_refused():
+    record = {"epsilon": 1.0, "delta": 1e-5}
+    assert Spent.parse(record | {"unit": "photo"}) == Spent.parse(record)
+    with pytest.raises(FederationError, match=r"does not know \('person'\)"):
+        Spent.parse(record | {"unit": "person"})

@@ -18,7 +18,7 @@ from facemorph_core.config.schema import RunConfig, TrainingConfig
 from facemorph_core.learning.models import build_model
 from facemorph_core.learning.training.compute import Compute, choose_compute
 from facemorph_core.learning.training.evaluate import evaluate_shard
-from facemorph_core.learning.training.local import train_epochs
+from facemorph_core.learning.training.local import LocalRound, train_epochs
 
 KINDS = ["ae", "vae", "vaegan"]
 CONVOLUTIONS = {"convolution", "convolution_backward"}
@@ -98,7 +98,7 @@ def run_config(precision: str, kind: str = "vae", optimiser: str = "muon") -> Ru
 def trained(config: RunConfig) -> Watched:
     """What was computed in two steps of a local round."""
     with Watched() as watched:
-        train_epochs(build_model(config.model), Faces(), config, epochs=2, seed=0)
+        train_epochs(build_model(config.model), Faces(), LocalRound(config, epochs=2))
     return watched
 
 

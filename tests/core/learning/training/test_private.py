@@ -42,8 +42,10 @@ from facemorph_core.learning.privacy import (
 )
 from facemorph_core.learning.privacy.mechanism import ClippedSum, length_of
 from facemorph_core.learning.privacy.secret import Secret
-from facemorph_core.learning.training import private
+from facemorph_core.learning.training import trainer
 from facemorph_core.learning.training.batches import Batch, to_images
+from facemorph_core.learning.training.gradients import BatchGradients
+from facemorph_core.learning.training.local import LocalRound
 from facemorph_core.learning.training.objective import (
     FeatureNets,
     reconstruction_terms,
@@ -51,13 +53,12 @@ from facemorph_core.learning.training.objective import (
     weights_at,
 )
 from facemorph_core.learning.training.private import (
-    PrivateTrainer,
+    PhotoGradients,
     planned_release,
-    private_config,
     train_privately,
 )
 from facemorph_core.learning.training.private_scores import RANGES, score_privately
-from facemorph_core.learning.training.trainer import Moment
+from facemorph_core.learning.training.trainer import Gradients, Moment, Trainer
 from facemorph_core.learning.weights import find
 from tests.ledgers import spent_of
 
@@ -127,10 +128,8 @@ def awake(config: RunConfig) -> Autoencoder:
     return model
 
 
-def private_trainer(
-    config: RunConfig, model: Autoencoder | None = None, *, key: bytes = KEY
-) -> PrivateTrainer:
-    return PrivateTrainer(model or awake(config), config, secret=Secret(key))
+def photo_gradients(config: RunConfig, model: Autoencoder | None = None) -> PhotoGradients:
+    return PhotoGradients(model or awake(config), config, secret=Secret(KEY), expected=4.0)
 
 
 def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -138,11 +137,9 @@ def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def clipped_sum(config: RunConfig, faces: Faces, rows: np.ndarray, model=None) -> torch.Tensor:
-    """What a step of the real trainer would release of these rows, without the noise, float64."""
-    trainer, found = private_trainer(config, copy.deepcopy(model)), []
-    trainer._update = lambda summed, at, expected: found.append(flat(summed.total))
-    trainer.step(faces, rows, AT, expected=4.0)
-    return found[0]
+    """What a step of real training would release of these rows, without the noise, float64."""
+    summed, _ = photo_gradients(config, copy.deepcopy(model)).clipped_sum(faces, rows, AT)
+    return flat(summed.total)
 
 
 @pytest.fixture
@@ -268,8 +265,8 @@ def test_a_photo_that_breaks_the_arithmetic_counts_as_nothing():
     model = awake(config)
     with torch.no_grad():
         model.encoder.stem.weight.mul_(1e20)
-    trainer = private_trainer(config, copy.deepcopy(model))
-    finite = [bool(flat(trainer.gradients_of(faces, i, AT)[0]).isfinite().all()) for i in range(4)]
+    gradients = photo_gradients(config, copy.deepcopy(model))
+    finite = [bool(flat(gradients.of_photo(faces, i, AT)[0]).isfinite().all()) for i in range(4)]
     assert finite == [True, True, False, True]
     whole = clipped_sum(config, faces, rows, model)
     assert whole.isfinite().all()
@@ -297,15 +294,29 @@ def test_the_photos_gradients_add_up_to_that_of_their_batch_in_every_layer(
     terms = reconstruction_terms(made, seen, config, nets=FeatureNets(), crops=torch.Generator())
     weights = weights_at(config.loss, AT.share, latent_dim=28)
     expected = torch.autograd.grad(total(terms, weights).sum(), list(model.parameters()))
-    trainer, parts = private_trainer(config, awake(config).to(memory_format=order)), []
+    gradients, parts = photo_gradients(config, awake(config).to(memory_format=order)), []
     for row in range(3):
         drawn.rows = slice(row, row + 1)
-        parts.append(trainer.gradients_of(faces, row, AT)[0])
+        parts.append(gradients.of_photo(faces, row, AT)[0])
     # a bias before a norm of single channels changes nothing: its gradient is rounding
     rounding = 1e-6 * max(float(gradient.norm()) for gradient in expected)
     for name, whole, *each in zip(dict(model.named_parameters()), expected, *parts, strict=True):
         assert (sum(each) - whole).norm() <= 2e-3 * whole.norm() + rounding, name
     assert sum(float(gradient.norm()) > rounding for gradient in expected) > 50
+
+
+def test_without_noise_and_bound_the_gradient_is_that_of_ordinary_training(monkeypatch):
+    monkeypatch.setattr(Secret, "normal", lambda self, shape, *_: torch.zeros(shape))
+    config = run_config(
+        "ae", training={"precision": "float32"}, privacy={"max_grad_norm": 1e6, "max_epsilon": 1.0}
+    )
+    found = [photo_gradients(config), BatchGradients(awake(config), config, seed=0)]
+    for gradients in found:
+        assert isinstance(gradients, Gradients)
+        terms = gradients.fill(Faces.made(4), np.arange(4), AT)
+    photos, batch = (flat(p.grad for p in each.model.parameters()) for each in found)
+    assert (photos - batch).norm() < 1e-4 * batch.norm()
+    assert terms["loss"] > 0
 
 
 @given(
@@ -336,45 +347,44 @@ def test_a_gradient_that_is_no_number_adds_nothing(broken):
 # --- the noise -------------------------------------------------------------------------------
 
 
-def of_nothing(trainer: PrivateTrainer, step: int = 0) -> torch.Tensor:
+def of_nothing(gradients: PhotoGradients, step: int = 0) -> torch.Tensor:
     """What a step with an empty batch releases: the noise."""
-    trainer.optimiser.step = lambda: None
     no_rows = np.array([], dtype=np.int64)
-    assert trainer.step(Faces.made(2), no_rows, Moment(1.0, 0, step), expected=4.0) == {}
-    return flat(p.grad for p in trainer.parameters)
+    assert gradients.fill(Faces.made(2), no_rows, Moment(1.0, 0, step)) == {}
+    return flat(p.grad for p in gradients.parameters)
 
 
 @pytest.mark.parametrize(("noise", "bound"), [(1.0, 1.0), (2.0, 0.5), (0.7, 3.0)])
 def test_the_noise_has_the_standard_deviation_that_is_accounted_for(noise, bound):
     """An empty batch releases nothing but noise: s C / (q n) in each weight."""
     config = run_config(privacy={"noise_multiplier": noise, "max_grad_norm": bound})
-    released = of_nothing(private_trainer(config))
+    released = of_nothing(photo_gradients(config))
     assert len(released) > 200_000
     assert float(released.std()) * 4.0 == pytest.approx(noise * bound, rel=0.01)
     assert abs(float(released.mean())) < 0.01 * noise * bound
 
 
 def test_every_step_and_every_weight_has_noise_of_its_own():
-    trainer = private_trainer(run_config())
-    steps = torch.stack([of_nothing(trainer, step) for step in range(2)])
+    gradients = photo_gradients(run_config())
+    steps = torch.stack([of_nothing(gradients, step) for step in range(2)])
     assert abs(float(torch.corrcoef(steps)[0, 1])) < 0.01
     assert len(steps[0].unique()) > 0.99 * len(steps[0])
 
 
 def test_an_empty_batch_is_a_step_like_any_other():
-    trainer = private_trainer(run_config())
-    before = flat(trainer.parameters)
-    trainer.step(Faces.made(2), np.array([], dtype=np.int64), AT, expected=4.0)
-    assert not torch.equal(flat(trainer.parameters), before)
+    gradients = photo_gradients(run_config())
+    before = flat(gradients.parameters)
+    Trainer(gradients).step(Faces.made(2), np.array([], dtype=np.int64), AT)
+    assert not torch.equal(flat(gradients.parameters), before)
 
 
 # --- a whole round ---------------------------------------------------------------------------
 
 
-def train(faces: Faces, config: RunConfig, ledger: SiteLedger, *, model=None, **options):
+def train(faces: Faces, config: RunConfig, ledger: SiteLedger, *, model=None, epochs=1, **options):
     model = model or build_model(config.model)
-    options = {"epochs": 1, "limits": LIMITS, **options}
-    return train_privately(model, faces, config, ledger=ledger, **options), model
+    work, options = LocalRound(config, epochs=epochs), {"limits": LIMITS, **options}
+    return train_privately(model, faces, work, ledger=ledger, **options), model
 
 
 def events(ledger: SiteLedger) -> list[object]:
@@ -498,7 +508,7 @@ def test_no_photo_is_read_if_the_charge_cannot_be_written(ledger, monkeypatch):
 
 
 def test_a_round_that_fails_stays_charged_and_leaves_the_model_alone(ledger, monkeypatch):
-    monkeypatch.setattr(private, "learning_rate", lambda config, share: float("inf"))
+    monkeypatch.setattr(trainer, "learning_rate", lambda config, share: float("inf"))
     model = build_model(run_config().model)
     with pytest.raises(TrainingDiverged):
         train(Faces.made(4), run_config(), ledger, model=model)
@@ -525,8 +535,7 @@ def test_nothing_random_can_be_repeated_without_the_key(ledger):
 
 @pytest.mark.parametrize(("examples", "rate", "steps"), [(4, 1.0, 3), (3, 1.0, 3), (10, 0.4, 9)])
 def test_the_planned_release_follows_from_the_count_of_photos(examples, rate, steps):
-    config = run_config()
-    planned = planned_release(config, private_config(config), examples=examples, epochs=3)
+    planned = planned_release(LocalRound(run_config(), epochs=3), examples=examples)
     assert planned == GaussianSteps(1.0, rate, steps)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,13 @@ from facemorph_core.learning.training.batches import Batch, epoch_batches, to_im
 from facemorph_core.learning.training.checkpoint import optimiser_tensors, restore_optimiser
 from facemorph_core.learning.training.compute import Compute, choose_compute, cpu_threads
 from facemorph_core.learning.training.ema import Ema
-from facemorph_core.learning.training.local import DiscriminatorState, evaluate_shard, train_epochs
+from facemorph_core.learning.training.local import (
+    DiscriminatorState,
+    LocalRound,
+    evaluate_shard,
+    take_steps,
+    train_epochs,
+)
 from facemorph_core.learning.training.objective import FeatureNets, reconstruction_terms, term_names
 from facemorph_core.learning.training.optimiser import adam
 from facemorph_core.learning.training.reconstruct import to_pixels
@@ -33,7 +41,7 @@ from facemorph_core.learning.training.schedule import (
     share_at,
 )
 from facemorph_core.learning.training.streams import stream
-from facemorph_core.learning.training.trainer import Tally, add_proximal_gradient
+from facemorph_core.learning.training.trainer import Moment, Tally, Trainer, add_proximal_gradient
 from facemorph_core.machine.cores import granted
 from facemorph_core.shards.rows import spread
 
@@ -83,7 +91,9 @@ def run_config(kind: str = "vae", **sections: dict[str, object]) -> RunConfig:
 
 def trained(config: RunConfig, faces: Faces, **options: object) -> tuple[Autoencoder, object]:
     model = build_model(config.model)
-    return model, train_epochs(model, faces, config, **{"epochs": 1, "seed": 0, **options})
+    rival = options.pop("discriminator", None)
+    work = LocalRound(config, **{"epochs": 1, **options})
+    return model, train_epochs(model, faces, work, discriminator=rival)
 
 
 def flat(model: torch.nn.Module) -> torch.Tensor:
@@ -98,7 +108,7 @@ def test_training_makes_reconstructions_better(kind):
     config, faces = run_config(kind, training={"learning_rate": 4e-3}), Faces.made(16)
     model = build_model(config.model)
     before = evaluate_shard(model, faces, "train", config)
-    outcome = train_epochs(model, faces, config, epochs=25, seed=0)
+    outcome = train_epochs(model, faces, LocalRound(config, epochs=25))
     after = evaluate_shard(model, faces, "train", config)
     assert after["l1"] < 0.9 * before["l1"]
     assert after["psnr"] > before["psnr"]
@@ -149,6 +159,44 @@ def test_every_face_is_seen_once_an_epoch_however_few_there_are(faces, size, ste
     assert (outcome.examples, outcome.metrics["images"]) == (faces, faces)
 
 
+def test_ordinary_training_does_not_wait_for_opacus():
+    """A site starts a process for every message."""
+    script = "import sys, facemorph_core.learning.training.local; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"opacus", "facemorph_core.learning.training.private"} & {*loaded}
+
+
+def test_a_round_of_no_epoch_is_none():
+    with pytest.raises(ValueError, match="at least one epoch, not 0"):
+        LocalRound(run_config(), epochs=0)
+
+
+class Pulling:
+    """A user's own gradients: those of half the squared distance from ``target``."""
+
+    longest, discriminator = math.inf, None
+
+    def __init__(self, config: RunConfig, target: float) -> None:
+        self.config, self.target = config, target
+        self.compute = Compute(torch.device("cpu"), bfloat16=False)
+        self.model = build_model(config.model)
+
+    def fill(self, faces: Faces, rows: np.ndarray, at: Moment) -> dict[str, float]:
+        for p in self.model.parameters():
+            p.grad = p.detach() - self.target
+        return {"loss": 0.0}
+
+
+def test_own_gradients_are_stepped_along_like_any_other():
+    trainer = Trainer(Pulling(run_config(training={"ema_decay": 0.5}), target=1.0))
+    far = (flat(trainer.model) - 1).norm()
+    work = LocalRound(trainer.config, epochs=1)
+    batches = [np.array([0])] * 50
+    take_steps(trainer, Faces.made(1), work, [batches], steps=len(batches))
+    assert (flat(trainer.model) - 1).norm() < 0.99 * far
+    assert trainer.ema.updates == 50
+
+
 def test_a_shard_without_training_faces_is_refused():
     with pytest.raises(ShardError, match="no face in its 'train' split"):
         trained(run_config(), Faces.made(0))
@@ -166,8 +214,9 @@ def test_after_a_divergence_the_model_and_the_discriminator_are_what_they_were(k
     if kind == "vaegan":
         adversary = DiscriminatorState.fresh(config, seed=0)
     before, before_adversary = flat(model), adversary and flat(adversary.network)
+    work = LocalRound(config, epochs=3)
     with pytest.raises(TrainingDiverged, match=r"epoch \d, step \d") as caught:
-        train_epochs(model, Faces.made(20), config, epochs=3, seed=0, discriminator=adversary)
+        train_epochs(model, Faces.made(20), work, discriminator=adversary)
     assert "learning_rate" in caught.value.hint
     assert torch.equal(flat(model), before)
     if adversary is not None:
@@ -180,7 +229,7 @@ def test_the_term_that_is_no_longer_a_number_is_named():
         model.encoder.head.bias[8:] = 100.0  # log-variances at their bound: KL is huge, finite
         model.decoder.head.bias.fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"l1 \(nan\)"):
-        train_epochs(model, Faces.made(4), config, epochs=1, seed=0)
+        train_epochs(model, Faces.made(4), LocalRound(config, epochs=1))
 
 
 def test_a_model_comes_back_at_rest():
