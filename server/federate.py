@@ -82,9 +82,9 @@ class Federation:
             FederationError: too many of them in a row bring nothing.
         """
         for number in numbers:
-            keep(self.round(number), self.state)
+            keep(self.hold(number), self.state)
 
-    def round(self, number: int) -> Round:
+    def hold(self, number: int) -> Round:
         """Hold one round."""
         this, began = Round(number), self.sites.clock.monotonic()
         self.sample(this)

@@ -112,14 +112,14 @@ def test_sites_that_are_away_for_a_while_cost_the_rounds_of_that_while():
     whole = federation(
         sites, clock, simulated=False, quorum=2, join_deadline=60, max_failed_rounds=3
     )
-    first = whole.round(1)
+    first = whole.hold(1)
     assert first.asked == ()
     assert first.present == 1
     assert not first.merged
     [failure] = first.set_aside
     assert failure.site == "the server"
     assert failure.reason == "1 sites after 60 s, 2 are needed"
-    assert whole.round(2).asked == ()
+    assert whole.hold(2).asked == ()
     assert sorted(sampled(whole, 3).asked) == [1, 2]
 
 
@@ -146,7 +146,7 @@ def test_the_last_round_of_a_run_without_a_result_does_not_count(trained):
         if trained
         else pytest.raises(FederationError, match="round 3: 0 usable replies of 2")
     ):
-        assert not whole.round(3).merged
+        assert not whole.hold(3).merged
     assert whole.state.weights is WEIGHTS
 
 
@@ -272,10 +272,10 @@ def test_nothing_of_a_round_is_there_in_the_next():
     good = pulling(10, np.ones(3))
     grid = Answers({1: bad, 2: good, 3: good})
     whole = federation(grid, Clock(), simulated=False, quorum=3, max_failed_rounds=2)
-    first = whole.round(1)
+    first = whole.hold(1)
     assert (first.merged, len(first.set_aside)) == (False, 1)
     grid.answers = dict.fromkeys((1, 2, 3), good)
-    second = whole.round(2)
+    second = whole.hold(2)
     assert second.used == ("node 1", "node 2", "node 3")
     assert not [each for each in second.set_aside if not each.reason.startswith("scores")]
     assert whole.failed_in_a_row == 0
@@ -286,7 +286,7 @@ def test_a_question_says_the_words_that_both_ends_know():
     whole = federation(
         grid, Clock(), simulated=False, quorum=1, strategy={"kind": "fedprox", "mu": 0.1}
     )
-    whole.round(7)
+    whole.hold(7)
     training, scores = (dict(message.content["config"]) for message in grid.asked)
     assert training.pop("proximal-mu") == 0.1
     assert (
