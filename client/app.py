@@ -22,12 +22,13 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
+from torch import Tensor
 
 from client.node import Site
-from client.rounds import RoundRequest, evaluate_round, train_round
+from client.rounds import evaluate_round, train_round
 from facemorph_core.config import RunConfig, load_run_config
 from facemorph_core.config.load import split_overrides
-from facemorph_core.learning.federated import Handshake, refusal_for
+from facemorph_core.learning.federated import Handshake, refusal_for, wire
 
 log = logging.getLogger("flwr")
 CODE = Path(__file__).resolve().parent
@@ -51,9 +52,9 @@ app = ClientApp(mods=[refusals_without_details])
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train on this node's faces for one round."""
-    config, request = unpack(message, context)
+    config, request, weights = unpack(message, context)
     site = Site.of(context, config, run_id=request.run_id)
-    update, report = train_round(request, site, config)
+    update, report = train_round(request, weights, site, config)
     arrays = ArrayRecord({name: Array(value) for name, value in update.items()})
     return answer(message, site, report.as_record(), arrays=arrays)
 
@@ -61,21 +62,21 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the global model on the faces that this node does not train on."""
-    config, request = unpack(message, context)
+    config, request, weights = unpack(message, context)
     site = Site.of(context, config, run_id=request.run_id)
-    return answer(message, site, evaluate_round(request, site, config))
+    return answer(message, site, evaluate_round(request, weights, site, config))
 
 
-def unpack(message: Message, context: Context) -> tuple[RunConfig, RoundRequest]:
-    """This node's own config, and the request if the server runs the same code on the same."""
+def unpack(message: Message, context: Context) -> tuple[RunConfig, wire.Request, dict[str, Tensor]]:
+    """This node's own config, the request and its weights, if the server runs the same on it."""
     config = load_run_config(
         CODE.parent / str(context.run_config["config"]),
         split_overrides(str(context.run_config["overrides"])),
     )
-    sent = message.content.config_records["config"]
+    sent = message.content.config_records[wire.CONFIG]
     Handshake.here(config, CODE).require(dict(sent))
-    weights = message.content.array_records["arrays"].to_torch_state_dict()
-    return config, RoundRequest.parse(sent, weights)
+    weights = message.content.array_records[wire.WEIGHTS].to_torch_state_dict()
+    return config, wire.Request.parse(sent), weights
 
 
 def answer(
@@ -86,8 +87,8 @@ def answer(
     arrays: ArrayRecord | None = None,
 ) -> Message:
     """The reply with this site's chosen name; an update only after training."""
-    content = RecordDict({"metrics": MetricRecord({**record})})
-    content["site"] = ConfigRecord({"name": site.name})
+    content = RecordDict({wire.FIGURES: MetricRecord({**record})})
+    content[wire.SITE] = ConfigRecord({wire.NAME: site.name})
     if arrays is not None:
-        content["arrays"] = arrays
+        content[wire.WEIGHTS] = arrays
     return Message(content, reply_to=message)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,7 +17,6 @@ from facemorph_core.errors import (
     BudgetExhausted,
     ConfigError,
     DeltaTooLarge,
-    FederationError,
     LedgerError,
     LimitsExceeded,
     WeightsUnavailable,
@@ -33,6 +30,7 @@ from facemorph_core.learning.federated import (
 )
 from facemorph_core.learning.federated.codec import compressed
 from facemorph_core.learning.federated.refusal import Refused
+from facemorph_core.learning.federated.wire import Request
 from facemorph_core.learning.models import Autoencoder, build_model
 from facemorph_core.learning.privacy import PlainRelease, SiteLedger, photos_of
 from facemorph_core.learning.privacy.photos import distinct
@@ -42,39 +40,16 @@ from facemorph_core.learning.training.local import DiscriminatorState, LocalRoun
 from facemorph_core.shards.rows import spread
 
 
-@dataclass(frozen=True, slots=True)
-class RoundRequest:
-    """What the server asks for."""
-
-    weights: Mapping[str, Tensor]
-    round: int
-    """1 is the first."""
-    run_id: str
-    """Names the run's folder at the site: hexadecimal digits only."""
-    proximal_mu: float
-    """Weight of FedProx's term; 0 without."""
-
-    @classmethod
-    def parse(cls, sent: Mapping[str, object], weights: Mapping[str, Tensor]) -> RoundRequest:
-        """Read the server's message; a run id that could be a path is refused."""
-        run_id, number, mu = sent.get("run-id"), sent.get("server-round"), sent.get("proximal-mu")
-        if not (isinstance(run_id, str) and re.fullmatch(r"[0-9a-f]{8,64}", run_id)):
-            raise FederationError(f"the server sent an unusable run id ({run_id!r})")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise FederationError(f"the server sent an unusable round number ({number!r})")
-        return cls(weights, number, run_id, float(mu) if isinstance(mu, int | float) else 0.0)
-
-
 def train_round(
-    request: RoundRequest, site: Site, config: RunConfig
+    request: Request, weights: Mapping[str, Tensor], site: Site, config: RunConfig
 ) -> tuple[dict[str, NDArray[Any]], RoundReport]:
-    """Train the global model on the site's faces: the update that leaves, and its report.
+    """Train the global ``weights`` on the site's faces: the update that leaves, and its report.
 
     Raises:
         LimitsExceeded, DeltaTooLarge, BudgetExhausted: before a photo is read.
         Refused: under differential privacy for whatever else went wrong after that.
     """
-    model = received_model(request, config)
+    model = received_model(weights, config)
     work = LocalRound(
         config,
         epochs=config.federation.local_epochs,
@@ -101,8 +76,7 @@ def train_round(
         if rival is not None:
             rival.save(site.discriminator)
     update = {
-        name: (value - request.weights[name]).numpy()
-        for name, value in shared_weights(model).items()
+        name: (value - weights[name]).numpy() for name, value in shared_weights(model).items()
     }
     with site.lost_before(request.round) as lost:
         travelling = compressed(update, lost, config.federation.codec)
@@ -115,7 +89,9 @@ def share_of_run(config: RunConfig, number: int) -> tuple[float, float]:
     return (number - 1) / rounds, number / rounds
 
 
-def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> dict[str, int | float]:
+def evaluate_round(
+    request: Request, weights: Mapping[str, Tensor], site: Site, config: RunConfig
+) -> dict[str, int | float]:
     """Sums of the global model's scores over the faces that the site does not train on.
 
     As they travel; under differential privacy with what these faces have spent.
@@ -129,7 +105,7 @@ def evaluate_round(request: RoundRequest, site: Site, config: RunConfig) -> dict
     rows = site.shard.rows("val")
     if len(rows) == 0:
         raise Refused(Refusal.NOTHING_TO_SCORE, Refusal.NOTHING_TO_SCORE.sentence)
-    model = received_model(request, config)
+    model = received_model(weights, config)
     if config.privacy is not None:
         from facemorph_core.learning.training.private_scores import score_privately
 
@@ -169,10 +145,10 @@ def one_reason_for_all(ledger: SiteLedger) -> Iterator[None]:
         raise Refused(Refusal.FAILED, str(error)) from error
 
 
-def received_model(request: RoundRequest, config: RunConfig) -> Autoencoder:
+def received_model(weights: Mapping[str, Tensor], config: RunConfig) -> Autoencoder:
     """The model of this site's own config with the weights that came; others are refused."""
     model = build_model(config.model)
-    load_shared_weights(model, request.weights)
+    load_shared_weights(model, weights)
     return model
 
 

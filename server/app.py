@@ -1,4 +1,4 @@
-"""The ServerApp: config, run directory, strategy, rounds, bundle.
+"""The ServerApp: config, run directory, rounds, bundle.
 
 It holds no photo of a site. Every round leaves a checkpoint, a line of figures and a picture,
 so that a killed run goes on where it stopped.
@@ -10,26 +10,28 @@ import logging
 import os
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
-from facemorph_core.config import RunConfig, load_run_config
+from facemorph_core.config import load_run_config
 from facemorph_core.config.load import split_overrides
+from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FaceMorphError
 from facemorph_core.learning.federated import Handshake, shared_weights, signature, weights_problem
 from facemorph_core.learning.models import build_model
 from facemorph_core.learning.training.start import starting_model
-from server.arrivals import Arrivals
 from server.choose import choose_run
 from server.conclude import conclude
-from server.rounds import RoundKeeper
-from server.rule import merging_rule
+from server.federate import Federation
+from server.keeper import RoundKeeper
+from server.presence import Presence
+from server.round import Round
 from server.runs import RunDirectory
 from server.runstate import reason, tell_starter
 from server.scoring import PublicFaces
 from server.spending import Spending, log_told
-from server.strategy import GuardedStrategy, packed
+from server.state import ServerState
 
 log = logging.getLogger("flwr")
 APP = Path(__file__).resolve().parent.parent
@@ -59,48 +61,43 @@ def main(grid: Grid, context: Context) -> None:
 
 def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
     """All rounds that are still to do."""
-    config, federation = run.config, run.config.federation
+    config, settings = run.config, run.config.federation
     if config.privacy is not None and config.privacy.scoring is None:
-        federation = federation.model_copy(update={"evaluate_every": 0})  # sites would refuse
-    strategy = GuardedStrategy(
-        merging_rule(federation.strategy),
-        federation,
-        expected=signature(shared_weights(build_model(config.model))),
-        simulated=simulated,
-        first_round=run.state.round + 1,
+        settings = settings.model_copy(update={"evaluate_every": 0})  # sites would refuse
+    federation = Federation(
+        settings,
+        Presence(grid, settings, simulated=simulated),
+        starting_state(run, settings),
+        run_id=run.state.id,
+        handshake=Handshake.here(config, APP / "client").as_strings(),
         trained=run.state.round > 0 and not run.untrained,
         folder=run.path,
         spending=Spending.of(run.path, config, simulated=simulated),
     )
-    released, memory = run.latest()
-    if released and (problem := weights_problem(released, strategy.expected)):
-        raise run.checkpoints.unusable(run.state.round, f"is damaged: {problem}")
-    start = packed(strategy.restore(released, memory)) if released else fresh_weights(config)
-    keeper = RoundKeeper(run, strategy, PublicFaces.of(config, simulated=simulated))
+    keeper = RoundKeeper(run, PublicFaces.of(config, simulated=simulated))
     try:
-        strategy.start(
-            Arrivals(grid, strategy.take).as_grid(),
-            initial_arrays=start,
-            num_rounds=federation.rounds - run.state.round,
-            timeout=federation.deadline,
-            train_config=request(run),
-            evaluate_config=request(run),
-            evaluate_fn=keeper.after_round,
-        )
+        if run.state.round == 0:
+            keeper.keep(Round(0), federation.state)
+        federation.run(range(run.state.round + 1, settings.rounds + 1), keeper.keep)
     finally:
         if config.privacy is not None:
             log_told(run.path)
 
 
-def request(run: RunDirectory) -> ConfigRecord:
-    """What every message to a site says beside the weights."""
-    handshake = Handshake.here(run.config, APP / "client")
-    return ConfigRecord({"run-id": run.state.id, **handshake.as_strings()})
+def starting_state(run: RunDirectory, settings: FederationConfig) -> ServerState:
+    """What the next round begins with: fresh weights, or what the last one left on the disk.
 
-
-def fresh_weights(config: RunConfig) -> ArrayRecord:
-    """The global model before its first round."""
-    return ArrayRecord(shared_weights(starting_model(config)))
+    Raises:
+        FederationError: that is damaged, with the way back.
+    """
+    expected = signature(shared_weights(build_model(run.config.model)))
+    released, memory = run.latest()
+    if not released:
+        fresh = shared_weights(starting_model(run.config))
+        return ServerState(settings, expected, {n: v.numpy() for n, v in fresh.items()})
+    if problem := weights_problem(released, expected):
+        raise run.checkpoints.unusable(run.state.round, f"is damaged: {problem}")
+    return ServerState.restored(settings, expected, released, memory)
 
 
 def runs() -> Path:

@@ -11,25 +11,24 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy.multikrum import select_multikrum
 
-from facemorph_core.config.schema import KrumConfig, StrategyConfig, TrimmedMeanConfig
 from facemorph_core.errors import FederationError
 from facemorph_core.learning.federated.codec import Arrays
 from facemorph_core.learning.federated.mean import RunningMean
-from facemorph_core.learning.federated.report import EXAMPLES
 from facemorph_core.learning.federated.update import Signature
-from server.replies import FIGURES, WEIGHTS
+from facemorph_core.learning.federated.wire import EXAMPLES, FIGURES, TRAIN, WEIGHTS
+from server.records import packed
 
-_COPIES = 2
-"""Of every update: the one that came, and the one that the rule makes of all of them."""
 _GIB = 2**30
 
 
 class Fold(Protocol):
     """The updates of one round."""
 
+    copies: int
+    """Of every update, so many are in memory at once; 0 where none is kept."""
     left_out: Sequence[int]
     """Which of them, in the order in which they were added, `replies` has nothing of."""
 
@@ -43,6 +42,7 @@ class Fold(Protocol):
 class MeanFold:
     """All updates as one, their mean: what every rule does that only averages."""
 
+    copies = 0
     left_out: Sequence[int] = ()
 
     def __init__(self, expected: Signature) -> None:
@@ -58,6 +58,7 @@ class MeanFold:
 class HeldFold:
     """All updates, as they were added."""
 
+    copies = 2  # the one that came, and the one that the rule makes of all of them
     left_out: Sequence[int] = ()
 
     def __init__(self) -> None:
@@ -81,53 +82,36 @@ class KrumFold(HeldFold):
         self.num_malicious = num_malicious
 
     def replies(self, weights: Arrays) -> list[Message]:
-        updates = [
-            RecordDict({WEIGHTS: ArrayRecord({n: Array(value) for n, value in update.items()})})
-            for update, _ in self.held
-        ]
+        updates = [RecordDict({WEIGHTS: packed(update)}) for update, _ in self.held]
         [nearest] = select_multikrum(updates, self.num_malicious, num_nodes_to_select=1)
         chosen = next(place for place, each in enumerate(updates) if each is nearest)
         self.left_out = [place for place in range(len(self.held)) if place != chosen]
         return [_reply(weights, *self.held[chosen])]
 
 
-def needs_all(rule: StrategyConfig) -> bool:
-    """Whether the rule compares the sites' updates instead of averaging them."""
-    return isinstance(rule, KrumConfig | TrimmedMeanConfig)
-
-
-def fold_for(rule: StrategyConfig, expected: Signature) -> Fold:
-    """An empty fold for one round under ``rule``."""
-    if isinstance(rule, KrumConfig):
-        return KrumFold(rule.num_malicious)
-    return HeldFold() if needs_all(rule) else MeanFold(expected)
-
-
-def check_memory(rule: StrategyConfig, expected: Signature, *, sites: int, limit: float) -> None:
-    """Refuse a round whose updates do not fit into ``limit`` GiB under ``rule``.
+def check_memory(kind: str, fold: Fold, expected: Signature, *, sites: int, limit: float) -> None:
+    """Refuse a round whose updates do not fit into ``limit`` GiB under the rule of this kind.
 
     Raises:
         FederationError: with what would be needed.
     """
-    needed = memory_needed(rule, expected, sites=sites)
+    needed = memory_needed(fold, expected, sites=sites)
     if needed > limit:
         raise FederationError(
-            f"{rule.kind} needs the updates of all {sites} sites at once: {needed:.1f} GiB, "
+            f"{kind} needs the updates of all {sites} sites at once: {needed:.1f} GiB, "
             f"federation.reply_memory allows {limit:g}",
             hint="raise federation.reply_memory and start again: the run goes on; "
             "or start another run with a lower federation.fraction or a rule that averages",
         )
 
 
-def memory_needed(rule: StrategyConfig, expected: Signature, *, sites: int) -> float:
-    """GiB that the updates of a round take under ``rule``: 0 for rules that average."""
-    if not needs_all(rule):
-        return 0.0
-    return _COPIES * sites * 4 * sum(math.prod(shape) for shape in expected.values()) / _GIB
+def memory_needed(fold: Fold, expected: Signature, *, sites: int) -> float:
+    """GiB that the updates of a round take in ``fold``: 0 for a mean."""
+    return fold.copies * sites * 4 * sum(math.prod(shape) for shape in expected.values()) / _GIB
 
 
 def _reply(weights: Arrays, update: Arrays, images: int) -> Message:
     """A site's reply as Flower's rules want it: whole weights, and the count that weighs them."""
-    merged = {name: Array(value + update[name]) for name, value in weights.items()}
-    content = RecordDict({WEIGHTS: ArrayRecord(merged), FIGURES: MetricRecord({EXAMPLES: images})})
-    return Message(content, dst_node_id=0, message_type="train")
+    merged = packed({name: value + update[name] for name, value in weights.items()})
+    content = RecordDict({WEIGHTS: merged, FIGURES: MetricRecord({EXAMPLES: images})})
+    return Message(content, dst_node_id=0, message_type=TRAIN)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, Message
 from numpy.typing import NDArray
 
 from facemorph_core.errors import FederationError
@@ -14,8 +14,8 @@ from facemorph_core.learning.federated import Refusal, RoundReport, ScoreSums
 from facemorph_core.learning.federated.codec import Travelling
 from facemorph_core.learning.federated.npy import array_in
 from facemorph_core.learning.federated.update import Layout, names_problem
+from facemorph_core.learning.federated.wire import FIGURES, NAME, SITE, WEIGHTS
 
-WEIGHTS, FIGURES, SITE = "arrays", "metrics", "site"
 NO_SCORES = (Refusal.NOTHING_TO_SCORE, Refusal.LIMITS_EXCEEDED, Refusal.BUDGET_EXHAUSTED)
 """Answers of a site that may well train without scoring: no fault of its own."""
 _NPY = "numpy.ndarray"  # Flower's word for the bytes of an npy file
@@ -57,16 +57,11 @@ def checked_scores(reply: Message) -> ScoreSums | None:
     return ScoreSums.parse(figures_of(reply))
 
 
-def size_of(record: ArrayRecord) -> int:
-    """Bytes of the record's arrays as they travel."""
-    return sum(len(array.data) for array in record.values())
-
-
 def site_name(reply: Message) -> str | None:
     """What the site calls itself, if it is a short line of text."""
     if not reply.has_content() or SITE not in reply.content.config_records:
         return None
-    name = reply.content.config_records[SITE].get("name")
+    name = reply.content.config_records[SITE].get(NAME)
     usable = isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable()
     return str(name) if usable else None
 

@@ -1,37 +1,40 @@
-"""The updates of one round: checked as they come, bounded once all are there.
+"""What the replies of one round bring: checked as they come, bounded once all are there.
 
-Between the two they wait on the disk (`server.waiting`), and are added in one order, whoever was
+Between the two updates wait on the disk (`server.waiting`). All are added in one order, whoever was
 first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Message
 
-from facemorph_core.learning.federated import RoundReport
-from facemorph_core.learning.federated.codec import Arrays, Codec, decoded, layout
-from facemorph_core.learning.federated.update import Signature
+from facemorph_core.errors import FederationError
+from facemorph_core.learning.federated import RoundReport, ScoreSums, merge_scores
+from facemorph_core.learning.federated.codec import Codec, decoded, layout
+from facemorph_core.learning.federated.wire import WEIGHTS
+from server.best import MOST_DB
 from server.bounds import Bounds, Claim, Share, norm_of
 from server.fold import Fold
-from server.replies import WEIGHTS, checked_arrays, checked_training, size_of
+from server.records import size_of
+from server.replies import checked_arrays, checked_scores, checked_training
+from server.state import ServerState
 from server.waiting import Waiting
 
 
 class TakenUpdates:
     """The updates of the sites that answered well, by node."""
 
-    def __init__(
-        self, weights: Arrays, expected: Signature, codec: Codec, bounds: Bounds, folder: Path
-    ) -> None:
-        self.weights, self.bytes = weights, 0
-        self._expected, self._codec, self._bounds = expected, codec, bounds
+    def __init__(self, state: ServerState, codec: Codec, folder: Path) -> None:
+        self.bytes = 0
+        self._weights, self._expected, self._bounds = state.weights, state.expected, state.bounds
+        self._codec = codec
         self._reports: dict[int, RoundReport] = {}
         self._claims: dict[int, Claim] = {}
-        self._waiting = Waiting(layout(expected, codec), folder)
+        self._waiting = Waiting(layout(state.expected, codec), folder)
 
     def take(self, node: int, reply: Message) -> None:
         """Take in a reply.
@@ -43,7 +46,7 @@ class TakenUpdates:
         self._bounds.check_images(report.examples)
         arrays = checked_arrays(reply, self._waiting.layout)
         norm = norm_of(decoded(arrays, self._expected, self._codec))
-        self._bounds.check_norm(norm, self.weights)
+        self._bounds.check_norm(norm, self._weights)
         self._waiting.put(node, arrays)
         self._reports[node], self._claims[node] = report, Claim(report.examples, norm)
         self.bytes += size_of(reply.content.array_records[WEIGHTS])
@@ -81,3 +84,32 @@ class TakenUpdates:
 
     def _shares(self) -> dict[int, Share]:
         return self._bounds.shares(self._claims)
+
+
+class TakenScores:
+    """The sums of the sites that scored well, by node; ``noised`` ones may be anything."""
+
+    def __init__(self, bounds: Bounds, *, noised: bool) -> None:
+        self._bounds, self._noised = bounds, noised
+        self._sums: dict[int, ScoreSums] = {}
+
+    def take(self, node: int, reply: Message) -> None:
+        """Take in a reply, which may well bring no scores.
+
+        Raises:
+            FederationError: with the first reason against it.
+        """
+        scores = checked_scores(reply)
+        if scores is None:
+            return
+        self._bounds.check_images(scores.examples)
+        psnr = scores.means().get("psnr", 0.0)
+        if not self._noised and not 0 <= psnr <= MOST_DB:
+            raise FederationError(f"a PSNR of {psnr:.4g} dB cannot be")
+        self._sums[node] = scores
+
+    def merged(self, order: Callable[[int], tuple[str, int]]) -> ScoreSums | None:
+        """The sums over all sites' faces, as far as each counts; None without any."""
+        counts = self._bounds.counted({node: each.examples for node, each in self._sums.items()})
+        given = [self._sums[node].counted_as(counts[node]) for node in sorted(counts, key=order)]
+        return merge_scores(given) if given else None

@@ -10,10 +10,11 @@ from pathlib import Path
 from benchmarks.audit.one_photo import private_run
 from benchmarks.audit.photos import extremes
 from client.node import Site
-from client.rounds import RoundRequest, evaluate_round
+from client.rounds import evaluate_round
 from facemorph_core.config.schema import RunConfig
 from facemorph_core.errors import BudgetExhausted, LimitsExceeded
 from facemorph_core.learning.federated import shared_weights
+from facemorph_core.learning.federated.wire import Request
 from facemorph_core.learning.models import build_model
 from facemorph_core.learning.privacy import SiteLimits
 from facemorph_core.shards.shard import IndexRow, write_shard
@@ -46,9 +47,9 @@ def ask_for_scores(questions: int) -> Asked:
             for number in range(questions // 2):
                 weights = shared_weights(model)
                 weights["decoder.to_pixels.bias"][number % 48] = 1.0
-                request = RoundRequest(weights, 1, "0123456789abcdef", 0.0)
+                request = Request("0123456789abcdef", 1)
                 with contextlib.suppress(LimitsExceeded, BudgetExhausted):
-                    evaluate_round(request, site, configs[number % len(configs)])
+                    evaluate_round(request, weights, site, configs[number % len(configs)])
                     answered += 1
             charged += len(site.ledger.read().entries)
     return Asked(2 * (questions // 2), answered, charged)

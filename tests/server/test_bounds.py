@@ -1,4 +1,4 @@
-"""What one reply can do at most: bounds on counts and norms, in the strategy as it runs."""
+"""What one reply can do at most: bounds on counts and norms, in a round as it is held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from statistics import median_high
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,34 +16,31 @@ from facemorph_core.config.schema import FederationConfig
 from facemorph_core.errors import FederationError
 from facemorph_core.learning.federated.codec import encoded
 from server.bounds import Bounds, Claim, norm_of
-from server.rule import merging_rule
-from server.strategy import GuardedStrategy
+from server.federate import Federation
+from server.presence import Presence
+from server.round import Round
+from server.state import ServerState
 from server.waiting import Waiting
+from tests.server.grids import Answers
 
 SHAPES = {"encoder.w": (3, 2), "encoder.b": (3,)}
 WEIGHTS = {name: np.full(shape, 4.0, np.float32) for name, shape in SHAPES.items()}
 
 
-class Nodes:
-    """A grid that has its nodes from the start."""
+class Guard:
+    """A federation, and its last round."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def get_nodes(self) -> list[NodeInfo]:
-        return [NodeInfo(node_id=number) for number in range(1, self.count + 1)]
+    def __init__(self, **federation) -> None:
+        config = FederationConfig(**federation)
+        sites = Presence(Answers({}), config, simulated=False)
+        state = ServerState(config, SHAPES, WEIGHTS)
+        self.federation = Federation(config, sites, state, run_id="0" * 16, handshake={})
+        self.bounds, self.current = state.bounds, Round(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def identity():
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-
-
-def strategy(**federation) -> GuardedStrategy:
-    config = FederationConfig(**federation)
-    return GuardedStrategy(
-        merging_rule(config.strategy), config, expected=SHAPES, simulated=False, folder=None
-    )
 
 
 def update(size: float) -> dict[str, np.ndarray]:
@@ -63,15 +59,15 @@ def reply(images: object, arrays: dict, *, name: str = "", codec="float32") -> M
     return Message(content, dst_node_id=0, message_type="train")
 
 
-def merged(guard: GuardedStrategy, replies: dict[int, Message | None], number=1, weights=WEIGHTS):
+def merged(guard: Guard, replies: dict[int, Message | None], number=1):
     """The update that a round of these replies brings, whoever is first in the dict is first."""
-    record = ArrayRecord({n: Array(a) for n, a in weights.items()})
-    guard.configure_train(number, record, ConfigRecord(), Nodes(len(replies)))
-    for node, each in replies.items():
-        guard.take(node, each)
-    arrays, _ = guard.aggregate_train(number, [])
-    assert arrays is not None
-    return {n: a.numpy() - weights[n] for n, a in arrays.items()}
+    before = guard.federation.state.weights
+    guard.federation.sites.grid = Answers(replies)
+    guard.current = Round(number)
+    guard.federation.sample(guard.current)
+    guard.federation.train(guard.current)
+    assert guard.current.merged
+    return {n: value - before[n] for n, value in guard.federation.state.weights.items()}
 
 
 claims = st.tuples(st.integers(1, 10_000_000), st.floats(-30, 30, width=32))
@@ -97,7 +93,7 @@ def test_the_same_replies_give_the_same_weights_bit_for_bit(rule, codec, data, s
         for node, (images, size) in enumerate(sites, 1)
     }
     order = data.draw(st.permutations(list(replies)))
-    first, other = strategy(**settings), strategy(**settings)
+    first, other = Guard(**settings), Guard(**settings)
     one = merged(first, replies)
     two = merged(other, {node: replies[node] for node in order})
     for name, value in one.items():
@@ -108,7 +104,7 @@ def test_the_same_replies_give_the_same_weights_bit_for_bit(rule, codec, data, s
 
 
 def test_whoever_claims_the_most_first_has_nobody_else_refused():
-    guard = strategy(max_images=2**40, quorum=2)
+    guard = Guard(max_images=2**40, quorum=2)
     got = merged(
         guard, {1: reply(2**40, update(5.0)), 2: reply(10, update(1.0)), 3: reply(10, update(1.0))}
     )
@@ -123,7 +119,7 @@ def test_whoever_claims_the_most_first_has_nobody_else_refused():
 
 @given(lie=claims, honest=st.lists(st.tuples(st.integers(50, 100), st.floats(0.5, 1)), min_size=3))
 def test_a_lie_is_worth_no_more_than_the_bounds(lie, honest):
-    guard = strategy()
+    guard = Guard()
     replies = {n: reply(images, update(size)) for n, (images, size) in enumerate(honest, 2)}
     got = merged(guard, {1: reply(lie[0], update(lie[1])), **replies})["encoder.b"]
     share = min(10 * 100, lie[0]) / (min(10 * 100, lie[0]) + sum(n for n, _ in honest))
@@ -134,17 +130,17 @@ def test_a_lie_is_worth_no_more_than_the_bounds(lie, honest):
 
 def test_a_count_of_millions_with_no_update_does_not_wipe_the_round():
     honest = {n: reply(100, update(1.0)) for n in (2, 3, 4)}
-    got = merged(strategy(), {1: reply(10_000_000, update(0.0)), **honest})
+    got = merged(Guard(), {1: reply(10_000_000, update(0.0)), **honest})
     np.testing.assert_allclose(got["encoder.b"], 300 / 1300, rtol=1e-5)
 
 
 def test_of_two_sites_the_smaller_speaks_for_what_is_usual():
-    got = merged(strategy(), {1: reply(10_000_000, update(0.0)), 2: reply(100, update(1.0))})
+    got = merged(Guard(), {1: reply(10_000_000, update(0.0)), 2: reply(100, update(1.0))})
     np.testing.assert_allclose(got["encoder.b"], 100 / 1100, rtol=1e-5)
 
 
 def test_a_site_with_more_photos_and_longer_steps_is_not_set_aside():
-    guard = strategy()
+    guard = Guard()
     few = {n: reply(20, update(0.1)) for n in (2, 3, 4)}
     merged(guard, {1: reply(150, update(0.8)), **few})
     assert not guard.current.set_aside
@@ -160,7 +156,7 @@ def test_a_site_with_more_photos_and_longer_steps_is_not_set_aside():
     ],
 )
 def test_what_no_site_could_send_in_earnest_is_set_aside_with_value_and_bound(images, size, words):
-    guard = strategy()
+    guard = Guard()
     honest = {n: reply(10, update(1.0)) for n in (2, 3)}
     got = merged(guard, {1: reply(images, update(size), name="clinic"), **honest})
     [aside] = guard.current.set_aside
@@ -170,7 +166,7 @@ def test_what_no_site_could_send_in_earnest_is_set_aside_with_value_and_bound(im
 
 
 def test_an_int8_step_that_decodes_to_infinity_is_set_aside():
-    guard = strategy(codec="int8")
+    guard = Guard(codec="int8")
     honest = {n: reply(10, update(1.0), codec="int8") for n in (2, 3)}
     lie = reply(10, update(1.0), codec="int8")
     lie.content["arrays"]["encoder.w/scale"] = Array(np.full(3, 3e38, np.float32))
@@ -181,13 +177,13 @@ def test_an_int8_step_that_decodes_to_infinity_is_set_aside():
 # --- what is usual ----------------------------------------------------------------------------
 
 
-def two_rounds(guard: GuardedStrategy, second: float):
+def two_rounds(guard: Guard, second: float):
     merged(guard, {1: reply(10, update(0.1)), 2: reply(10, update(0.1))})
     return merged(guard, {1: reply(10, update(second)), 2: reply(10, update(0.1))}, number=2)
 
 
 def test_two_sites_are_compared_with_their_round_before():
-    guard = strategy()
+    guard = Guard()
     got = two_rounds(guard, 30.0)
     np.testing.assert_allclose(got["encoder.b"], (10 * 0.1 + 0.1) / 2, rtol=1e-5)
     [capped] = guard.current.capped
@@ -222,10 +218,10 @@ def test_half_of_a_round_always_counts_in_full(norms, usual):
 
 
 def test_what_is_usual_outlives_a_restart():
-    before, after = strategy(), strategy()
+    before = Guard()
     merged(before, {1: reply(10, update(0.1)), 2: reply(10, update(0.1))})
-    record = ArrayRecord({n: Array(a) for n, a in WEIGHTS.items()})
-    after.restore(WEIGHTS, before.memory(record))
+    memory = before.federation.state.memory()
+    after = ServerState.restored(FederationConfig(), SHAPES, WEIGHTS, memory)
     assert after.bounds.usual == before.bounds.usual == pytest.approx(0.3)
 
 
@@ -241,7 +237,7 @@ class Broken:
 
 @pytest.mark.parametrize("answer", [None, Broken()], ids=["no message", "broken"])
 def test_whatever_one_reply_raises_sets_that_reply_aside(answer, caplog):
-    guard = strategy()
+    guard = Guard()
     honest = {n: reply(10, update(1.0)) for n in (2, 3)}
     with caplog.at_level(logging.WARNING, logger="flwr"):
         got = merged(guard, {1: answer, **honest})
@@ -256,11 +252,11 @@ def test_a_full_disk_of_our_own_is_no_site_s_fault(monkeypatch):
 
     monkeypatch.setattr(Waiting, "put", full)
     with pytest.raises(OSError, match="No space left"):
-        merged(strategy(), {n: reply(10, update(1.0)) for n in (1, 2)})
+        merged(Guard(), {n: reply(10, update(1.0)) for n in (1, 2)})
 
 
 def test_a_site_cannot_hide_behind_the_name_of_another():
-    guard = strategy()
+    guard = Guard()
     merged(
         guard,
         {

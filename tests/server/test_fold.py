@@ -1,4 +1,4 @@
-"""Replies are fetched one by one, and a mean of many needs no more memory than one of few."""
+"""A mean of many updates needs no more memory than one of few; what compares holds them all."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from google.protobuf.message import DecodeError
 
 from facemorph_core.config.schema import FedAvgConfig, KrumConfig, TrimmedMeanConfig
 from facemorph_core.errors import FederationError
-from server.arrivals import Arrivals
 from server.average import WeightAverage
-from server.fold import MeanFold, check_memory, fold_for, memory_needed
+from server.fold import MeanFold, check_memory, memory_needed
+from server.rule import rule_for
 
 SHAPE = (256, 1024)
 EXPECTED = {"encoder.w": SHAPE}
@@ -27,7 +25,7 @@ def identity():
 
 
 def folded(rule, sites: int):
-    fold = fold_for(rule, EXPECTED)
+    fold = rule_for(rule, EXPECTED).fold()
     for site in range(sites):
         fold.add({"encoder.w": np.full(SHAPE, site, np.float32)}, images=10)
     return fold
@@ -61,7 +59,7 @@ def test_krum_compares_updates_and_not_weights_beside_which_they_drown():
     rng = np.random.default_rng(0)
     weights = {"encoder.w": np.full(SHAPE, 30.0, np.float32)}
     for far in range(5):
-        fold = fold_for(KrumConfig(num_malicious=1), EXPECTED)
+        fold = rule_for(KrumConfig(num_malicious=1), EXPECTED).fold()
         for site in range(5):
             update = 1e-5 * rng.normal(size=SHAPE) + (1e-4 if site == far else 0.0)
             fold.add({"encoder.w": update.astype(np.float32)}, images=10)
@@ -75,11 +73,12 @@ def test_krum_compares_updates_and_not_weights_beside_which_they_drown():
 
 
 def test_rules_that_compare_need_twice_every_update_and_means_none():
-    assert memory_needed(FedAvgConfig(), EXPECTED, sites=10**6) == 0
-    assert memory_needed(KrumConfig(), EXPECTED, sites=50) == 2 * 50 * ONE / 2**30
-    check_memory(KrumConfig(), EXPECTED, sites=50, limit=0.1)
+    mean, krum = (rule_for(rule, EXPECTED).fold() for rule in (FedAvgConfig(), KrumConfig()))
+    assert memory_needed(mean, EXPECTED, sites=10**6) == 0
+    assert memory_needed(krum, EXPECTED, sites=50) == 2 * 50 * ONE / 2**30
+    check_memory("krum", krum, EXPECTED, sites=50, limit=0.1)
     with pytest.raises(FederationError, match=r"krum needs the updates of all 60 sites at once"):
-        check_memory(KrumConfig(), EXPECTED, sites=60, limit=0.1)
+        check_memory("krum", krum, EXPECTED, sites=60, limit=0.1)
 
 
 def test_an_average_of_equal_weights_is_these_weights():
@@ -92,74 +91,3 @@ def test_an_average_of_equal_weights_is_these_weights():
 def test_nothing_to_merge_is_said():
     with pytest.raises(FederationError, match="no update"):
         MeanFold(EXPECTED).replies({"encoder.w": np.zeros(SHAPE, np.float32)})
-
-
-class Slow:
-    """A grid whose reply number n comes at the n-th of ``times``; time passes by sleeping."""
-
-    def __init__(self, times: list[float], broken: dict[int, Exception]) -> None:
-        self.times, self.broken, self.now = times, broken, 0.0
-
-    def push_messages(self, messages):
-        self.sent = {f"id-{n}": message for n, message in enumerate(messages)}
-        return list(self.sent)
-
-    def pull_messages(self, ids):
-        [each] = ids  # one alone, or a broken one would cost its neighbours
-        number = int(each.split("-")[1])
-        if self.now < self.times[number]:
-            return []
-        if number in self.broken:
-            raise self.broken[number]
-        message = self.sent[each]
-        message.metadata.__dict__["_message_id"] = each
-        reply = Message(RecordDict(), reply_to=message)
-        reply.metadata.__dict__["_src_node_id"] = 0  # what a reply says of itself is not believed
-        reply.metadata.__dict__["_reply_to_message_id"] = "id-0"
-        return [reply]
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def taken(times: list[float], timeout: float, broken=None) -> tuple[list[tuple], Slow]:
-    """(node, time, whether it was a message) of each reply, in the order of arrival."""
-    grid, came = Slow(times, broken or {}), []
-    arrivals = Arrivals(
-        grid,
-        take=lambda node, reply: came.append((node, grid.now, reply is not None)),
-        clock=lambda: grid.now,
-        sleep=grid.sleep,
-    )
-    messages = [
-        Message(RecordDict(), dst_node_id=n, message_type="train") for n in range(len(times))
-    ]
-    assert arrivals.send_and_receive(messages, timeout=timeout) == []
-    return came, grid
-
-
-def test_each_reply_is_taken_when_it_comes_and_is_that_of_the_node_asked():
-    times = [0.0, 5.0, 1.0, *[2.0] * 20]
-    came, _ = taken(times, timeout=100)
-    assert sorted(node for node, _, _ in came) == list(range(len(times)))
-    for node, when, _ in came:
-        assert times[node] <= when <= times[node] + 0.3
-
-
-@pytest.mark.parametrize(
-    "error", [ValueError(), KeyError("x"), RecursionError(), MemoryError(), DecodeError()]
-)
-def test_a_reply_of_which_flower_makes_no_message_costs_only_itself(error):
-    came, _ = taken([0.0, 0.0, 0.0, 1.0], timeout=100, broken={1: error})
-    assert {node: whole for node, _, whole in came} == {0: True, 1: False, 2: True, 3: True}
-
-
-def test_a_network_that_fails_is_no_site_s_fault():
-    with pytest.raises(ConnectionError):
-        taken([0.0], timeout=100, broken={0: ConnectionError()})
-
-
-def test_nobody_is_waited_for_beyond_the_timeout():
-    came, grid = taken([0.0, 1.0, 1e9], timeout=10)
-    assert len(came) == 2
-    assert 10 <= grid.now < 11

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from facemorph_core.errors import FederationError
+from facemorph_core.learning.federated.wire import DELTA, EPSILON, EXAMPLES
 
-EXAMPLES = "num-examples"
-"""Key of the count of images that a report speaks for."""
-_NOT_FIGURES = (EXAMPLES, "epsilon", "delta")
+_NOT_FIGURES = (EXAMPLES, EPSILON, DELTA)
 _MOST_FIGURES, _LONGEST_NAME = 64, 64
 _MOST_EXAMPLES = 2**40
 _LARGEST = 1e12
