@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_boxes_lie_apart_and_lines_beside_them(house):
     drawing = layered(rows, edges, sizes, width=500)
     for row in rows:
         lefts = sorted(drawing.corners[name][0] for name in row)
-        assert all(b - a > 40 for a, b in zip(lefts, lefts[1:], strict=False))
+        assert all(b - a > 40 for a, b in pairwise(lefts))
     for (a, b), path in drawing.lines.items():
         x, y = drawing.corners[a]
         begins = [float(part) for part in re.match(r"M(\S+) (\S+?)C", path).groups()]
