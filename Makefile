@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?=
 TORCH_INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: help install demo test test-fast check docs format bench proto clean
+.PHONY: help install demo test test-runtime test-fast check docs format bench proto clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,13 +28,23 @@ demo: install  ## train four sites that share no photo, morph two people, write 
 test: install  ## the whole test suite, with one Ray simulation and one real TLS federation
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+RUNTIME := $(VENV)-runtime
+$(RUNTIME)/.installed: pyproject.toml
+	@test -x $(RUNTIME)/bin/python || $(PYTHON) -m venv $(RUNTIME)
+	@$(RUNTIME)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+test-runtime: $(RUNTIME)/.installed  ## what morphs, tested where there is no torch: a venv of its own
+	@! $(RUNTIME)/bin/python -c "import torch" 2>/dev/null || { echo "$(RUNTIME) has torch" >&2; exit 1; }
+	@$(RUNTIME)/bin/python -m pytest -n 2 tests/core --ignore tests/core/learning
+
 test-fast: install  ## the tests that take no more than a moment each
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 check: install  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy facemorph_core client server simulations benchmarks tools
+	@$(BIN)/mypy facemorph_core client server simulations benchmarks tools examples
 	@$(BIN)/lint-imports
 
 docs: $(VENV)/.docs  ## the documentation site in site/, strict; needs neither torch nor Flower

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,8 +27,9 @@ from torch import Tensor
 
 from facemorph_core.config.load import digest, dump_run_config
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.disk.output import output_error
+from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import read_values, write_values
 from facemorph_core.errors import OutputError
 from facemorph_core.learning.training.batches import Faces, epoch_batches, train_rows
 from facemorph_core.learning.training.checkpoint import load_tensors, save_tensors
@@ -101,10 +101,8 @@ class ClockRun:
         Raises:
             OutputError: the folder holds another run, or cannot be written.
         """
-        try:
+        with reported_output(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(error, path) from error
         own = hashlib.sha256(f"{digest(config)} {budget!r}".encode()).hexdigest()
         state = _read_state(path) or ClockState(own)
         if state.run != own:
@@ -135,7 +133,7 @@ class ClockRun:
 
     def _settle(self, state: ClockState) -> None:
         self.state = state
-        write_atomic(self.path / "state.json", json.dumps(asdict(state), indent=1).encode())
+        write_values(self.path, asdict(state))
         for file in self.path.glob("learner-*.safetensors"):
             if file.name != state.learner:
                 file.unlink(missing_ok=True)
@@ -271,11 +269,9 @@ def _batches(
 
 
 def _read_state(path: Path) -> ClockState | None:
-    file = path / "state.json"
-    if not file.exists():
-        return None
     try:
-        return ClockState(**json.loads(file.read_text(encoding="utf-8")))
+        values = read_values(path)
+        return None if values is None else ClockState(**values)
     except (OSError, ValueError, TypeError) as error:
         raise OutputError(
             f"{path} holds something else than a run by the clock", hint="choose another folder"

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PASSES", "Blocks", "Components", "OnPass", "fit_components", "mean_picture", "to_uint8"]
+from facemorph_core.machine.progress import Progress
+
+__all__ = ["PASSES", "Blocks", "Components", "fit_components", "mean_picture", "to_uint8"]
 
 OVERSAMPLING = 64
 ITERATIONS = 5
@@ -34,9 +36,6 @@ SEED = 0
 
 Blocks = Callable[[], Iterator[NDArray[np.uint8]]]
 """Starts a reading of the pictures from the first, in blocks (n, S, S, 3)."""
-
-OnPass = Callable[[int, int], None]
-"""Called after each pass with (passes done, passes in all)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,10 +75,11 @@ class Components:
         return self.mean.size + self.axes.size + self.scales.size
 
 
-def fit_components(blocks: Blocks, numbers: int, *, on_pass: OnPass | None = None) -> Components:
+def fit_components(blocks: Blocks, numbers: int, *, on_pass: Progress | None = None) -> Components:
     """The ``numbers`` widest components of all pictures.
 
-    Those past what the pictures span have no width, and their number is always 0.
+    Those past what the pictures span have no width, and their number is always 0. ``on_pass`` is
+    called after each pass.
     """
 
     def tell(done: int) -> None:

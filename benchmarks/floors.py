@@ -29,7 +29,6 @@ from benchmarks.components import (
     PASSES,
     Blocks,
     Components,
-    OnPass,
     fit_components,
     mean_picture,
     to_uint8,
@@ -38,6 +37,7 @@ from benchmarks.method import Facts, standard_normal
 from facemorph_core.alignment.frame import shape_basis
 from facemorph_core.latent.geometry import Geometry, geometry_of
 from facemorph_core.learning.training.batches import Faces
+from facemorph_core.machine.progress import Progress
 
 __all__ = ["DCT", "PCA", "ShapeTexturePCA", "fit_dct", "fit_pca", "fit_shape_texture", "truncated"]
 
@@ -160,7 +160,7 @@ class PCA:
 
 
 def fit_pca(
-    faces: Faces, rows: NDArray[np.int64], numbers: int = 128, *, on_pass: OnPass | None = None
+    faces: Faces, rows: NDArray[np.int64], numbers: int = 128, *, on_pass: Progress | None = None
 ) -> PCA:
     """The components of ``rows``, read block by block from wherever they lie."""
     started = time.perf_counter()
@@ -214,7 +214,7 @@ class ShapeTexturePCA:
 
 
 def fit_shape_texture(
-    faces: Faces, rows: NDArray[np.int64], numbers: int = 128, *, on_pass: OnPass | None = None
+    faces: Faces, rows: NDArray[np.int64], numbers: int = 128, *, on_pass: Progress | None = None
 ) -> ShapeTexturePCA:
     """The shipped shape basis and the components of the textures of ``rows``.
 

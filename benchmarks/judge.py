@@ -25,6 +25,7 @@ from facemorph_core.evaluation.reconstructions import (
 )
 from facemorph_core.learning.nets.lpips import LPIPS, load_lpips, lpips
 from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.progress import Progress
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 
 __all__ = [
@@ -73,7 +74,7 @@ def judge(
 ) -> Scores:
     """Score a method on ``rows``; each face is encoded once."""
 
-    def told(what: str) -> Callable[[int, int], None] | None:
+    def told(what: str) -> Progress | None:
         return None if watch is None else lambda done, total: watch(what, done, total)
 
     kept: list[NDArray[np.float32]] = []

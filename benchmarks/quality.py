@@ -17,15 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
 from benchmarks.claims import Curve
 from benchmarks.faces import Split, faces_for
@@ -57,13 +49,15 @@ from benchmarks.store import (
 from benchmarks.table import Report, draw_grid, to_json, to_markdown
 from benchmarks.tight import TightFaces
 from facemorph_core.config.schema import DataConfig, TrainingConfig
-from facemorph_core.disk.output import held_alone, written_whole
+from facemorph_core.disk.output import written_whole
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.evaluation.groups import groups_of
 from facemorph_core.evaluation.reconstructions import FaceSet
 from facemorph_core.learning.nets.vgg_features import load_features, vgg_features
 from facemorph_core.learning.training.batches import Faces
 from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.machine.progress import progress_bars
 from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.shard import Shard
 
@@ -330,14 +324,7 @@ def _curve_rungs(framing: str) -> list[Rung]:
 @contextmanager
 def _progress() -> Iterator[WatchOf]:
     """One bar on stderr for whatever is going on; nothing where stderr is not a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress_bars("what", "bar", "elapsed", "left") as bar:
         tasks: dict[str, TaskID] = {}
 
         def watch(label: str, what: str, done: float, total: float) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.method import Method
 from facemorph_core.latent.interpolate import lerp
+from facemorph_core.machine.progress import Progress
 from facemorph_core.metrics.bootstrap import Interval
 from facemorph_core.metrics.distribution import (
     gaussian_distance,
@@ -50,9 +51,6 @@ BATCH = 32  # pictures at a time
 Features = NDArray[np.float64]
 Look = Callable[[NDArray[np.uint8]], Features]
 """Pictures (n, S, S, 3) -> features (n, d)."""
-
-OnPicture = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +166,7 @@ class SetJudge:
         method: Method,
         codes: NDArray[np.float32],
         *,
-        progress: OnPicture | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Distance]:
         """Such as "fd.morphs", given the codes of all photos; no samples without a prior."""
         sets = self._codes(method, codes)
@@ -201,7 +199,7 @@ def features_of(
     count: int,
     look: Look,
     *,
-    progress: OnPicture | None = None,
+    progress: Progress | None = None,
 ) -> Features:
     """Features of ``count`` pictures, of which a part is in memory at a time."""
     parts = []
@@ -216,6 +214,6 @@ def _decoded(method: Method, codes: NDArray[np.float32], part: slice) -> NDArray
     return method.decode(codes[part])
 
 
-def _from(done: int, total: int, progress: OnPicture | None) -> OnPicture | None:
+def _from(done: int, total: int, progress: Progress | None) -> Progress | None:
     """Counts on from the sets before."""
     return None if progress is None else lambda more, _: progress(done + more, total)

@@ -14,7 +14,6 @@ A row is there once its ``facts.json`` is, and is not computed again.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,9 +31,11 @@ from benchmarks.sets import Distance
 from facemorph_core.config.schema import TrainingConfig
 from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import is_taken
 from facemorph_core.errors import OutputError
 from facemorph_core.evaluation.reconstructions import Columns
 from facemorph_core.learning.training.compute import choose_compute
+from facemorph_core.machine.cores import available_cores
 
 __all__ = [
     "FORMAT_VERSION",
@@ -75,7 +76,7 @@ def machine() -> dict[str, Any]:
     """What a wall clock depends on; the precision is that of rows that ask for none."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "torch": str(torch.__version__),
         "precision": str(choose_compute(TrainingConfig())),
     }
@@ -89,7 +90,7 @@ def same_setup(out: Path, setup: Setup) -> None:
     """
     file = out / BENCH
     if not file.exists():
-        if any(path.name != ".lock" for path in out.iterdir()):
+        if is_taken(out):
             raise OutputError(f"{out} holds something else", hint="choose another --name")
         write_bench(out, {"setup": setup})
         return

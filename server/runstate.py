@@ -1,60 +1,105 @@
-"""Where a run stands: its state.json, and what distinguishes it from other runs."""
+"""Where a run of a federation stands, and what its starter is told when it fails."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
-from dataclasses import asdict, dataclass, replace
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from facemorph_core.config import RunConfig, digest, load_run_config
-from facemorph_core.config.changes import Change, changes
-from facemorph_core.config.strict_yaml import read_yaml
-from facemorph_core.disk.output import FULL, output_error
+from facemorph_core.config import RunConfig, digest
+from facemorph_core.config.runs import Runs
+from facemorph_core.config.standing import Standing
 from facemorph_core.disk.records import write_atomic
-from facemorph_core.errors import ConfigError, FaceMorphError, FederationError, OutputError
+from facemorph_core.disk.run_folder import reason
+from facemorph_core.errors import FederationError, OutputError
 
-FORMAT_VERSION = 1
+__all__ = [
+    "REASON_FILE",
+    "RUNS",
+    "RunState",
+    "as_error",
+    "read_state",
+    "reason",
+    "tell_starter",
+    "write_state",
+]
+
 REASON_FILE = "FACEMORPH_REASON_FILE"
 """Variable with the file in which the starter of the app looks for why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(Standing):
     """Where a run stands."""
 
     id: str
     """Random, hexadecimal; names the run at its sites."""
-    config_digest: str
     started: str
     rounds: int
     round: int = 0
     """Rounds whose checkpoint is on the disk."""
-    status: Literal["running", "completed", "failed"] = "running"
-    error: str = ""
     best_round: int = 0
     """The best of them, whose checkpoint stays; 0 while no figure judges any."""
-    format_version: int = FORMAT_VERSION
 
-    def failed(self, error: BaseException) -> RunState:
-        """The state of a run that ``error`` stopped."""
-        return replace(self, status="failed", error=reason(error))
+    @classmethod
+    def new(cls, config: RunConfig) -> RunState:
+        """Before the first round of a run that has no folder yet."""
+        return cls(
+            id=secrets.token_hex(8),
+            config_digest=digest(config),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            rounds=config.federation.rounds,
+        )
+
+    @property
+    def done(self) -> int:
+        return self.round
+
+    def is_over(self, config: RunConfig) -> bool:
+        """As many rounds as it is complete with are wanted, no more."""
+        return self.status == "completed" and self.rounds == config.federation.rounds
+
+    def rank(self, config: RunConfig) -> tuple[int, ...] | None:
+        """A run of as many rounds comes first, then one that was interrupted.
+
+        One that is complete is made longer only if ``resume`` is ``must``, the longest first.
+        """
+        rounds = config.federation.rounds
+        if self.rounds == rounds:
+            return (0,)
+        if self.round > rounds:
+            return None
+        if self.status != "completed":
+            return (1,)
+        return (2, -self.round) if config.resume == "must" else None
+
+    def going_on(self, path: Path, config: RunConfig) -> RunState:
+        rounds = config.federation.rounds
+        if rounds < self.round:
+            raise FederationError(
+                f"{path} has done {self.round} rounds already, federation.rounds is {rounds}",
+                hint=f"raise federation.rounds, or go back: python -m server rollback {path}",
+            )
+        return replace(Standing.going_on(self, path, config), rounds=rounds)
 
 
-_STATE = TypeAdapter(RunState)
-
-
-def reason(error: BaseException) -> str:
-    """Why something stopped, for whoever started it: the message, and its hint in a second line."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        error = output_error(error, error.filename or "the run directory")
-    if not isinstance(error, FaceMorphError):
-        return f"{type(error).__name__}: {error}"
-    return f"{error}\n hint: {error.hint}" if error.hint else str(error)
+RUNS = Runs(
+    TypeAdapter(RunState),
+    RunState.new,
+    kind="",
+    of="a federation",
+    unit="round",
+    error=FederationError,
+    elsewhere="give this run another folder",
+    log=logging.getLogger("flwr"),
+)
+read_state, write_state = RUNS.read, RUNS.write
 
 
 def as_error(words: str, *, otherwise: str) -> FederationError:
@@ -71,66 +116,3 @@ def tell_starter(error: BaseException) -> None:
     if where := os.environ.get(REASON_FILE):
         with contextlib.suppress(OutputError):
             write_atomic(Path(where), reason(error).encode())
-
-
-def read_state(path: Path) -> RunState | None:
-    """The state in a run directory, or None if there is none yet.
-
-    Raises:
-        FederationError: if it is damaged or of another version.
-    """
-    file = path / "state.json"
-    try:
-        values: Any = json.loads(file.read_bytes())
-        if isinstance(values, dict) and values.get("kind") == "central":
-            raise FederationError(
-                f"{path} is a run of central training", hint="choose another folder"
-            )
-        version = values["format_version"]
-        if version == FORMAT_VERSION:
-            return _STATE.validate_python(values)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise FederationError(f"{file} cannot be read: {error.strerror or error}") from None
-    except (ValueError, TypeError, KeyError):
-        raise FederationError(
-            f"{file} is damaged",
-            hint="bring it back, or move the run directory away and start anew "
-            f"(facemorph-core bundle makes a model of what is in {path / 'checkpoints'})",
-        ) from None
-    raise FederationError(f"{path} has format {version}, this version reads {FORMAT_VERSION}")
-
-
-def write_state(path: Path, state: RunState) -> None:
-    """Replace the state in a run directory; it is on the disk before this returns."""
-    write_atomic(path / "state.json", json.dumps(asdict(state), indent=2).encode())
-
-
-def changes_of(path: Path, state: RunState, config: RunConfig) -> tuple[Change, ...]:
-    """Where ``config`` differs from the run's own, which stands in its config.yaml.
-
-    Raises:
-        ConfigError: that file is damaged or of another version, and ``config`` is not the one that
-            it held.
-    """
-    if state.config_digest == digest(config):
-        return ()
-    try:
-        return changes(load_run_config(path / "config.yaml"), config)
-    except ConfigError as error:
-        if _is_mapping(path / "config.yaml"):
-            error.hint = (
-                "this version refuses what the run was started with: end it with the version that "
-                "began it, or start a new run in another folder"
-            )
-        else:
-            error.hint = "bring it back, or start with exactly the settings that the run has had"
-        raise
-
-
-def _is_mapping(file: Path) -> bool:
-    try:
-        return isinstance(read_yaml(file.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
-        return False

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
-from simulations.run import Progress as Look
-from simulations.run import simulate
+from facemorph_core.machine.progress import Column, progress_bars
+from simulations.run import Look, simulate
+
+COLUMNS: tuple[Column, ...] = ("spinner", "what", "bar", "count", "elapsed", "note")
 
 
 def run_live(
@@ -29,7 +24,7 @@ def run_live(
     console: Console | None = None,
 ) -> Path:
     """`simulate` with progress bars on standard error."""
-    with _bars(console or Console(stderr=True)) as bars:
+    with progress_bars(*COLUMNS, console=console, always=True) as bars:
         prepare = bars.add_task("aligning the faces", total=None, visible=False, note="")
         rounds = bars.add_task("starting Flower", total=None, note="")
 
@@ -49,21 +44,7 @@ def run_live(
         )
 
 
-@contextlib.contextmanager
-def _bars(console: Console) -> Iterator[Progress]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield bars
-
-
-def _show(bars: Progress, task: TaskID, look: Look) -> None:
+def _show(bars: Bars, task: TaskID, look: Look) -> None:
     if not look.entries:
         return
     last = look.entries[-1]

@@ -29,12 +29,13 @@ from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import FaceMorphError, FederationError
 from facemorph_core.machine.loopback import past_the_proxy
+from facemorph_core.machine.progress import Progress
 from facemorph_core.machine.quiet import SWITCHES
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
 from server.choose import choose_run
-from server.runs import RunDirectory, tell_ignored
-from server.runstate import REASON_FILE, as_error, changes_of, read_state
+from server.runs import RunDirectory
+from server.runstate import REASON_FILE, RUNS, as_error, read_state
 from simulations.bundling import APP, inside_app, require_travelling
 from simulations.family import family
 from simulations.machine import federation_settings, without_another_ray
@@ -55,7 +56,7 @@ _RAY_CONFIG = "provider: {type: local}\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Look:
     """A look at a run while it goes on."""
 
     path: Path
@@ -69,8 +70,8 @@ def simulate(
     *,
     root: Path,
     cpus_per_site: int = 1,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_prepare: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[Look], None] = lambda _: None,
+    on_prepare: Progress | None = None,
 ) -> Path:
     """Run the config to its last round and return its run directory.
 
@@ -85,8 +86,8 @@ def simulate(
     config = load_run_config(config_file, overrides)
     path = choose_run(root.resolve(), config)
     state = read_state(path)
-    if state and state.status == "completed" and state.rounds == config.federation.rounds:
-        tell_ignored(path, changes_of(path, state, config))
+    if state and state.is_over(config):
+        RUNS.opened(path, config)  # says what of the config is ignored
         return path
     require_travelling(config_file)
     faces = shard_for(config.data, seed=config.seed, progress=on_prepare)
@@ -225,13 +226,13 @@ def _follow(
     path: Path,
     home: Path,
     environment: dict[str, str],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[Look], None],
 ) -> None:
     """Watch the run directory, which costs nothing; ask Flower itself now and then."""
     asked, patience, log = time.monotonic(), _ASK_FLOWER_SECONDS, path / ".flower.log"
     while True:
         time.sleep(0.5)
-        on_progress(Progress(path, config.federation.rounds, read_metrics(path)))
+        on_progress(Look(path, config.federation.rounds, read_metrics(path)))
         state = read_state(path)
         if state is not None and state.status == "completed":
             return

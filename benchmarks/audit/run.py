@@ -9,9 +9,9 @@ from benchmarks.audit.distinguish import CHEATED, DRAWN, STILL, Guess, distingui
 from benchmarks.audit.leaks import Leaks, among_eight, code_of_one_photo, loss_drop
 from benchmarks.audit.one_photo import gradient_error, influence
 from benchmarks.audit.questions import Asked, ask_for_scores
+from facemorph_core.latent.geometry import GEOMETRIES
 
 KINDS = ("ae", "vae")
-GEOMETRIES = ("plain", "mean_shape")
 
 
 @dataclass(frozen=True, slots=True)

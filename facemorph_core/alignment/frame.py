@@ -15,7 +15,6 @@ tools.frame_numbers`` computes them again) and never from a site's.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.geometry import Points, apply_affine, rescaling
+from facemorph_core.disk.hashing import file_sha256
 
 __all__ = [
     "EYE_CENTRE",
@@ -114,7 +114,7 @@ def framing(size: int = FRAME_SIZE) -> dict[str, Any]:
 
 def frame_digest() -> str:
     """SHA-256 of the shipped numbers: another mean shape is another framing."""
-    return hashlib.sha256(_NUMBERS.read_bytes()).hexdigest()
+    return file_sha256(_NUMBERS)
 
 
 def eye_centres(points: Points) -> Points:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from facemorph_core.errors import ModelError
+from facemorph_core.machine.progress import Progress
 
 SUFFIX = ".facemorph"
 RUN_BUNDLE = f"model{SUFFIX}"
@@ -53,7 +53,7 @@ def fetch_model(
     cache: Path | None = None,
     token: str | None = None,
     ca: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """The bundle of ``hub://host:port/name@version``, as `facemorph_core.hub.fetch`, verified."""
     from facemorph_core import hub  # gRPC takes a moment, and most models are files

@@ -80,16 +80,17 @@ class Bundle:
     ) -> NDArray[np.float32]:
         """Faces in the frame (n, S, S, 3) uint8 -> codes (n, D), for S the bundle's image size.
 
-        ``landmarks`` (n, 68, 2) in the frame may be left out where the geometry is plain. ``fit``
-        steps then bring each code nearer to its face, see `latent.fitting`: the time of more than
-        a hundred pictures each.
+        ``landmarks`` (n, 68, 2) in the frame may be left out where no number of a code is shape.
+        ``fit`` steps then bring each code nearer to its face, see `latent.fitting`: the time of
+        more than a hundred pictures each.
         """
         size = self.manifest.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"pixels must be uint8 (n, {size}, {size}, 3), got {pixels.shape}")
         if landmarks is None:
             if self.geometry.numbers:
-                raise ValueError("a model of the mean shape needs the landmarks of each face")
+                kind = self.manifest.geometry
+                raise ValueError(f"a model of geometry {kind} needs the landmarks of each face")
             landmarks = np.zeros((len(pixels), NUM_LANDMARKS, 2), np.float32)
         if landmarks.shape != (len(pixels), NUM_LANDMARKS, 2):
             raise ValueError(f"landmarks must be (n, {NUM_LANDMARKS}, 2), got {landmarks.shape}")
@@ -109,7 +110,7 @@ class Bundle:
     def textures(self, z: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """What the decoder draws of codes (n, D): (n, S, S, 3) in levels of 0..255, not rounded.
 
-        In the mean shape if the model's geometry has one, else in the frame.
+        With their landmarks at `Geometry.texture_landmarks`.
         """
         values = np.ascontiguousarray(self.geometry.split(z)[1], np.float32)
         levels = (self._drawn(values) + 1) * np.float32(127.5)

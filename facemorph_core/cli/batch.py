@@ -70,8 +70,8 @@ def command(
     """
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
-    from facemorph_core.cli.progress import progress_bar
     from facemorph_core.evaluation.morphs.pairs import read_pairs
+    from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.batch import jobs_of, run_batch
     from facemorph_core.morphing.engine import Morpher
 

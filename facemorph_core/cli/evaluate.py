@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facemorph_core.cli.progress import progress_bar
 from facemorph_core.errors import MissingExtra, ModelError, ShardError, WeightsUnavailable
+from facemorph_core.machine.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np

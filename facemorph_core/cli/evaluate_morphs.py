@@ -54,12 +54,12 @@ def command(
 
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
-    from facemorph_core.cli.progress import progress_bar
     from facemorph_core.disk.records import write_atomic
     from facemorph_core.evaluation.morphs.judges import judges_here
     from facemorph_core.evaluation.morphs.page import write_morph_report
     from facemorph_core.evaluation.morphs.study import run_study
     from facemorph_core.evaluation.morphs.summary import summarised
+    from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
     from facemorph_core.morphing.film_strips import film_strips
 

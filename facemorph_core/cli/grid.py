@@ -69,7 +69,7 @@ def command(
 
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
-    from facemorph_core.cli.progress import progress_bar
+    from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 
     bundle = open_bundle(find_model(model))

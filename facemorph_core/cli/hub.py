@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from facemorph_core.hub.download import Progress
 
 command = typer.Typer(
     invoke_without_command=True,
@@ -103,8 +98,9 @@ def fetch_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -
     """  # noqa: D301
     from facemorph_core import hub
     from facemorph_core.bundle.find import fetch_model
+    from facemorph_core.machine.progress import BYTES, progress_bar
 
-    with _progress_bar() as progress:
+    with progress_bar(columns=BYTES, stays=False) as progress:
         path = fetch_model(ref, ca=ca, token=_token(ref, token_file), progress=progress)
     typer.echo(f"these bytes: {hub.pinned(ref, path)}", err=True)
     typer.echo(str(path))
@@ -118,17 +114,3 @@ def _token(ref: str, file: Path | None) -> str | None:
     from facemorph_core.hub.token import token_for
 
     return token_for(file, HubAddress.of(ref))
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, once bytes come."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("", total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

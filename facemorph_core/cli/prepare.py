@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +68,7 @@ def prepare(
           photos/anna/1.jpg, photos/ben/1.jpg ...: one folder per person
       facemorph-core prepare celeba/ --source celeba --out shard/ --limit 10000
     """
+    from facemorph_core.machine.progress import progress_bar
     from facemorph_core.shards.prepare import prepare_shard
 
     if src is None and source is not Source.orl:
@@ -77,7 +76,7 @@ def prepare(
             f"--source {source} needs the folder of the photos", param_hint="SRC"
         )
     start = time.monotonic()
-    with _progress_bar() as progress:
+    with progress_bar("aligning") as progress:
         shard = prepare_shard(
             source.value,
             src,
@@ -122,17 +121,3 @@ def _told(summary: dict[str, Any]) -> str:
         lines.append(f"{total} photos skipped, listed in {summary['shard']}/shard.json:")
         lines += [f"  {count:6d}  {reason}" for reason, count in summary["skipped"].items()]
     return "\n".join(lines)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    console = Console(stderr=True)
-    columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("aligning", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -76,31 +76,15 @@ class _Show:
 
 @contextmanager
 def _bars() -> Iterator[_Show]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from facemorph_core.machine.progress import COUNTED, progress_bars
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with progress_bars(*COUNTED, stays=False) as bars:
         task = bars.add_task("", total=None)
 
         def advance(what: str, done: int, total: int) -> None:
             bars.update(task, description=what, completed=done, total=total)
 
-        yield _Show(advance, lambda text: console.print(text, highlight=False))
+        yield _Show(advance, lambda text: bars.console.print(text, highlight=False))
 
 
 command = train

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +20,7 @@ from facemorph_core.disk.output import output_error, written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.machine.inference import cpu_session
 
-__all__ = ["HALVES", "Exported", "export", "session"]
+__all__ = ["HALVES", "Exported", "export"]
 
 HALVES: tuple[Half, ...] = ("encoder", "decoder")
 TOLERANCE = 1e-3
@@ -64,11 +63,6 @@ def export(
     ]
 
 
-def session(model: onnx.ModelProto, *, threads: int = 0) -> Any:
-    """An ONNX Runtime session of a graph on the CPU; 0 threads leaves the choice to it."""
-    return cpu_session(model.SerializeToString(), threads=threads)
-
-
 def _exported(
     bundle: Bundle,
     half: Half,
@@ -98,6 +92,7 @@ def _difference(bundle: Bundle, half: Half, model: onnx.ModelProto, *, batch: in
     if batch is not None:
         values = np.resize(values, (batch, *values.shape[1:]))
     values = values.astype(np.float32)
-    found: NDArray[np.float32] = session(model).run(None, {model.graph.input[0].name: values})[0]
+    session, source = cpu_session(model.SerializeToString()), model.graph.input[0].name
+    found: NDArray[np.float32] = session.run(None, {source: values})[0]
     wanted = bundle.run_network(half, values)
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())

@@ -18,6 +18,7 @@ import onnx.version_converter
 from facemorph_core.bundle import Bundle
 from facemorph_core.bundle.graph import read_weights
 from facemorph_core.bundle.manifest import DECODER, ENCODER
+from facemorph_core.machine.inference import cpu_session
 
 __all__ = ["OPSET", "Half", "operators", "plain_graph"]
 
@@ -84,15 +85,7 @@ def _keep(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     """With everything computed that depends on no input: ONNX Runtime's basic optimisations."""
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        cpu_session(model.SerializeToString(), folded=path)
         return onnx.load_model(path)

@@ -28,12 +28,13 @@ from facemorph_core.alignment.photo import load_photo
 from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.manifest import DECODER, ENCODER
 from facemorph_core.bundle.read import from_model, to_model
-from facemorph_core.deploy.export import HALVES, session
+from facemorph_core.deploy.export import HALVES
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
 from facemorph_core.errors import BundleError
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.machine.describe import peak_memory
+from facemorph_core.machine.inference import cpu_session
 from facemorph_core.machine.processes import worker_pool
 from facemorph_core.metrics.psnr import psnr
 
@@ -286,15 +287,16 @@ def _shortest(took: Mapping[str, Sequence[float]]) -> Sequence[float]:
 
 
 def _of_graphs(name: str, graphs: Mapping[Half, Any]) -> Engine:
-    sessions = {half: session(graph, threads=available_cores()) for half, graph in graphs.items()}
+    written = {half: graph.SerializeToString() for half, graph in graphs.items()}
+    threads = available_cores()
+    sessions = {half: cpu_session(graph, threads=threads) for half, graph in written.items()}
 
     def run(half: Half) -> Network:
         opened = sessions[half]
         source = opened.get_inputs()[0].name
         return lambda values: np.asarray(opened.run(None, {source: values})[0], np.float32)
 
-    source = {half: graph.SerializeToString() for half, graph in graphs.items()}
-    return Engine(name, run("encoder"), run("decoder"), source)
+    return Engine(name, run("encoder"), run("decoder"), written)
 
 
 def _torch(bundle: Bundle) -> Engine:

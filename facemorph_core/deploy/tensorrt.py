@@ -3,7 +3,7 @@
 Nothing here was run on an NVIDIA GPU: the graphs are held to the document, not to a device.
 
 References:
-    | onnx-tensorrt, docs/operators.md: operators, types and restrictions
+    | onnx-tensorrt, operators.md among its docs: operators, types and restrictions
     | NVIDIA TensorRT documentation: trtexec
 """
 

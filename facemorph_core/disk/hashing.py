@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 
-__all__ = ["core_sha256", "file_sha256", "files_sha256", "package_sha256"]
+__all__ = ["core_sha256", "file_sha256", "files_sha256", "package_sha256", "stream_sha256"]
 
 
 def file_sha256(path: Path) -> str:
@@ -17,7 +18,12 @@ def file_sha256(path: Path) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return stream_sha256(stream)
+
+
+def stream_sha256(stream: BufferedReader) -> str:
+    """Of what is left of an open file, which is at its end afterwards."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_sha256(folder: Path, files: Iterable[Path]) -> str:

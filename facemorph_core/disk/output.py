@@ -78,23 +78,6 @@ def written_whole(path: Path, *, force: bool = False, private: bool = False) -> 
 
 
 @contextlib.contextmanager
-def held_alone(folder: Path, *, other: str, hint: str) -> Iterator[None]:
-    """``folder``, made if needed, for this process alone; ``other`` is what else may be in it.
-
-    Raises:
-        OutputError: another process holds it, or it cannot be written.
-    """
-    with reported_output(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder / ".lock", timeout=0))
-        except Timeout:
-            raise OutputError(f"{folder} is in use by another {other}", hint=hint) from None
-        yield
-
-
-@contextlib.contextmanager
 def locked(
     file: Path, *, mode: int | None = None, timeout: float = -1, hint: str | None = None
 ) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.records import write_atomic
+from facemorph_core.disk.run_folder import is_taken
 from facemorph_core.errors import OutputError
 
 __all__ = ["claim"]
@@ -34,8 +35,7 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str) -> None:
         return
     with reported_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(not each.name.startswith(".") for each in folder.iterdir())
-    if occupied:
+    if is_taken(folder):
         raise OutputError(f"{folder} is not empty and no {what}", hint="choose another folder")
     write_atomic(path, json.dumps(facts, indent=1).encode())
 

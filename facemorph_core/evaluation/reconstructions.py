@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.machine.progress import Progress
 from facemorph_core.metrics.bootstrap import Interval, interval_of_mean
 from facemorph_core.metrics.hull import hull_masks
 from facemorph_core.metrics.identity import VERIFIED_BELOW, Embedder, distances
@@ -84,7 +85,7 @@ def score(
     reconstruct: Reconstruct,
     judges: Sequence[Judge],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Columns:
     """Every judge's columns over ``rows``, in their order."""
     parts: list[Columns] = []

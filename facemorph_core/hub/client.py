@@ -29,9 +29,9 @@ from facemorph_core.hub.answers import (
     versions_of,
 )
 from facemorph_core.hub.channel import Hub, connected
-from facemorph_core.hub.download import Progress, download
+from facemorph_core.hub.download import download
 from facemorph_core.hub.known_versions import (
-    Seen,
+    KnownVersions,
     require_known,
     require_pinned,
     seen_in,
@@ -39,6 +39,7 @@ from facemorph_core.hub.known_versions import (
 )
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, HubAddress, HubReference
+from facemorph_core.machine.progress import Progress
 
 __all__ = [
     "ModelDescription",
@@ -183,7 +184,7 @@ class Shelf:
         known = reference.sha256 or seen_in(self.folder).sha256.get(reference.version)
         return self._sound(reference.version, known)
 
-    def newest(self, seen: Seen) -> Path | None:
+    def newest(self, seen: KnownVersions) -> Path | None:
         """The file of the newest version that the hub gave."""
         return self._sound(seen.newest, seen.sha256.get(seen.newest))
 

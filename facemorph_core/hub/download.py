@@ -19,8 +19,9 @@ from facemorph_core.errors import HubError, HubUnreachable, HubUnusable
 from facemorph_core.hub.patience import Retries
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import SHA256
+from facemorph_core.machine.progress import Progress
 
-__all__ = ["MAX_BYTES", "Progress", "Stream", "check_announced", "download"]
+__all__ = ["MAX_BYTES", "Stream", "check_announced", "download"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ OVERALL_SECONDS = 3600.0
 
 Stream = Callable[[int], Iterator[hub_pb2.Chunk]]
 """Opens the stream of chunks from an offset on."""
-Progress = Callable[[int, int], None]
-"""Is told how many bytes of how many are there."""
 
 
 def download(

@@ -15,26 +15,26 @@ from facemorph_core.errors import HubError
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import LATEST, SHA256, HubReference
 
-__all__ = ["Seen", "require_known", "require_pinned", "seen_in", "write_seen"]
+__all__ = ["KnownVersions", "require_known", "require_pinned", "seen_in", "write_seen"]
 
 FILE = "seen.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KnownVersions:
     """What one hub has given of one model."""
 
     file: Path
     newest: int
     sha256: dict[int, str]
 
-    def plus(self, version: int, sha256: str) -> Seen:
+    def plus(self, version: int, sha256: str) -> KnownVersions:
         """This and one more."""
         known = self.sha256 | {version: sha256}
         return replace(self, newest=max(self.newest, version), sha256=known)
 
 
-def seen_in(folder: Path) -> Seen:
+def seen_in(folder: Path) -> KnownVersions:
     """What was seen of the model whose bundles lie in ``folder``.
 
     Raises:
@@ -46,9 +46,9 @@ def seen_in(folder: Path) -> Seen:
         known = {int(version): str(sha256) for version, sha256 in kept["sha256"].items()}
         if not all(SHA256.fullmatch(sha256) for sha256 in known.values()):
             raise ValueError("no digests")
-        return Seen(file, int(kept["newest"]), known)
+        return KnownVersions(file, int(kept["newest"]), known)
     except FileNotFoundError:
-        return Seen(file, LATEST, {})
+        return KnownVersions(file, LATEST, {})
     except OSError as error:
         raise HubError(
             f"{file} cannot be read: {error.strerror or error}",
@@ -61,7 +61,7 @@ def seen_in(folder: Path) -> Seen:
         ) from error
 
 
-def write_seen(seen: Seen) -> None:
+def write_seen(seen: KnownVersions) -> None:
     """Keep it: whole or not at all."""
     kept = {"newest": seen.newest, "sha256": {str(v): sha for v, sha in seen.sha256.items()}}
     with written_whole(seen.file, force=True) as temporary:
@@ -78,7 +78,9 @@ def require_pinned(reference: HubReference, sha256: str) -> None:
         )
 
 
-def require_known(seen: Seen, reference: HubReference, offered: hub_pb2.Description) -> None:
+def require_known(
+    seen: KnownVersions, reference: HubReference, offered: hub_pb2.Description
+) -> None:
     """Refuse a version that went back, or that has other bytes than before.
 
     Raises:

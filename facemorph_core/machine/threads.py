@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from facemorph_core.machine.cores import available_cores
+from facemorph_core.machine.progress import Progress
 
-__all__ = ["Progress", "side_by_side"]
+__all__ = ["side_by_side"]
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 MOST_THREADS = 4

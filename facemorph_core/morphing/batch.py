@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from facemorph_core.disk.hashing import file_sha256
-from facemorph_core.disk.output import held_alone, named_after, reported_output
+from facemorph_core.disk.output import named_after, reported_output
 from facemorph_core.disk.records import append_entry, read_entries
 from facemorph_core.disk.resume import claim
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.errors import PhotoError
+from facemorph_core.machine.progress import Progress
 from facemorph_core.morphing.engine import Morpher, MorphFace
 from facemorph_core.morphing.transition import DEFAULT_STEPS
 
@@ -63,7 +65,7 @@ def run_batch(
     *,
     steps: int = DEFAULT_STEPS,
     saved: Mapping[str, Any],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Outcome]:
     """Make what is missing in ``folder``, one after the other.
 

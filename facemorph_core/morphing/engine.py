@@ -1,7 +1,7 @@
 """Photos -> the faces between them: align, encode, take apart, put together.
 
 Frames are (n, h, w, 3) uint8 RGB, or RGBA where a photo has transparency. A `Morpher` holds a model
-and how frames are made; `calls` has what takes one line. Alpha runs from 0 (the first photo) to
+and how frames are made; `morph` has what takes one line. Alpha runs from 0 (the first photo) to
 1 (the second), to 2 (the third) and so on; in the modes full and landmark a frame at a whole number
 is the photo itself.
 """
@@ -30,7 +30,8 @@ from facemorph_core.bundle.manifest import Framing
 from facemorph_core.bundle.read import Bundle, open_bundle
 from facemorph_core.errors import ModelError
 from facemorph_core.latent.interpolations import Interpolation
-from facemorph_core.machine.threads import Progress, side_by_side
+from facemorph_core.machine.progress import Progress
+from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, Compose, Curve, Ease, Mode

@@ -125,10 +125,11 @@ class Layers:
 
     def _bases(self) -> list[Values]:
         """What the decoder draws of each face, in the face's own frame."""
-        if self.bundle.geometry.kind == "plain":
+        lie = self.bundle.geometry.texture_landmarks
+        if lie is None:
             return list(self._textures)
         return [
-            _moved(texture, *mesh.displacements(own, [self._mean]))
+            _moved(texture, *mesh.displacements(own, [mesh.vertices(lie)]))
             for texture, own in zip(self._textures, self._meshes, strict=True)
         ]
 

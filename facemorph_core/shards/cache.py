@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.output import locked, reported_output
 from facemorph_core.disk.private import PRIVATE_FILE, private_folder
 from facemorph_core.errors import ShardError
+from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
 
@@ -32,9 +33,7 @@ def expanded(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser().resolve()
 
 
-def shard_for(
-    data: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None
-) -> Shard:
+def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) -> Shard:
     """The shard of a run's data section: opened in place, from the cache, or prepared now.
 
     ``seed`` decides who is held out where the source has no official split. Only one process

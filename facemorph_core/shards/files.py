@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import NUM_LANDMARKS
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.disk.private import opened_privately
 from facemorph_core.errors import ShardError
 
@@ -32,7 +33,6 @@ __all__ = [
     "read_index",
     "read_landmarks",
     "read_manifest",
-    "sha256_of",
     "write_index",
     "write_landmarks",
     "write_manifest",
@@ -97,7 +97,7 @@ def write_manifest(
             **{split: sum(row.split == split for row in index) for split in SPLITS},
             "skipped": len(skipped),
         },
-        "sha256": {name: sha256_of(directory / name) for name in ("index.csv", "landmarks.npy")},
+        "sha256": {name: file_sha256(directory / name) for name in ("index.csv", "landmarks.npy")},
         "skipped": skipped,
         **extra,
     }
@@ -161,7 +161,7 @@ def _verified(path: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     file = path / name
     if not file.is_file():
         raise damaged(path, f"{name} is missing")
-    if sha256_of(file) != manifest["sha256"].get(name):
+    if file_sha256(file) != manifest["sha256"].get(name):
         raise damaged(path, f"{name} does not have the recorded hash")
     return file
 
@@ -217,8 +217,3 @@ def _check_base(path: Path, file: Path, sha256: str) -> None:
             f"{path} is a view of {file.parent}, which has changed since",
             hint="remove the view; it will be made again",
         )
-
-
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

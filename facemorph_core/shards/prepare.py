@@ -13,13 +13,14 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from facemorph_core.alignment.frame import frame_digest, framing
 from facemorph_core.alignment.landmarks import landmark_weights
 from facemorph_core.errors import OutputError, ShardError
+from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.partial import PartialShard
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import SourcePhoto, list_photos
@@ -38,7 +39,7 @@ def prepare_shard(
     limit: int = 0,
     seed: int = 0,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     face: Literal["largest", "only"] = "largest",
     force: bool = False,
 ) -> Shard:
@@ -88,7 +89,7 @@ def _work_through(
     *,
     face: Literal["largest", "only"],
     workers: int | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     tell = progress or (lambda done, total: None)
     if work.done:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import framing
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.disk.output import reported_output
 from facemorph_core.disk.private import opened_privately, private_folder
 from facemorph_core.errors import ModelError, OutputError, ShardError
@@ -37,7 +38,6 @@ from facemorph_core.shards.files import (
     read_index,
     read_landmarks,
     read_manifest,
-    sha256_of,
     write_index,
     write_landmarks,
     write_manifest,
@@ -147,7 +147,7 @@ class Shard:
 
     def verify_pixels(self) -> None:
         """Read faces.npy whole and compare its hash; ``open`` does this for the small files."""
-        if sha256_of(self.faces_file) != self.manifest["faces"]["sha256"]:
+        if file_sha256(self.faces_file) != self.manifest["faces"]["sha256"]:
             raise damaged(self.path, "faces.npy does not have the recorded hash")
 
 
@@ -207,7 +207,7 @@ def seal(
         faces={
             "file": "faces.npy",
             "photos": len(faces),
-            "sha256": sha256_of(directory / "faces.npy"),
+            "sha256": file_sha256(directory / "faces.npy"),
         },
         source=source,
         skipped=[dict(entry) for entry in skipped],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import multiprocessing
 from collections import deque
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.align import AlignedFace, align_face, choose_face
 from facemorph_core.alignment.landmarks import DlibDetector
 from facemorph_core.alignment.photo import decode_photo, open_photo
+from facemorph_core.disk.hashing import stream_sha256
 from facemorph_core.errors import PhotoError
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.machine.processes import worker_pool
@@ -81,7 +81,7 @@ def align_chunk(paths: Sequence[Path], face: FaceRule) -> Chunk:
 def _aligned(path: Path, face: FaceRule) -> tuple[AlignedFace, str] | str:
     try:
         with open_photo(path) as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = stream_sha256(stream)
             stream.seek(0)
             image = decode_photo(stream, path)
         found = choose_face(image, _detector(), face, name=path)

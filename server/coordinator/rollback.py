@@ -22,11 +22,12 @@ from facemorph_core.disk.records import (
     read_rolled_back,
     write_entries,
 )
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.errors import FederationError
 from server.aside import free_folder, later_files, move
 from server.best import Judged, best_round, judged
 from server.checkpoints import Checkpoints
-from server.runs import MADE_AT_THE_END, hold
+from server.runs import MADE_AT_THE_END
 from server.runstate import RunState, read_state, write_state
 
 __all__ = ["Kept", "kept_rounds", "rollback"]
@@ -82,7 +83,7 @@ def rollback(run: Path, *, to: int) -> Path:
         OutputError: a process holds the run, or the disk cannot be written.
     """
     _state(run)  # before a folder is made of what is none
-    with hold(run, hint="end the run first"), reported_output(run):
+    with held_alone(run, other="run", hint="end the run first"), reported_output(run):
         state = _state(run)
         _require_whole(run, to)
         entries = read_metrics(run)

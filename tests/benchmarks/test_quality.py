@@ -27,7 +27,7 @@ from benchmarks.sets import Distance, SetJudge, couples_of, distances_between
 from benchmarks.store import FORMAT_VERSION, Row, read_row, same_setup, write_row
 from benchmarks.table import differences, to_markdown
 from facemorph_core.config import load_run_config
-from facemorph_core.disk.output import held_alone
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.errors import ModelError, OutputError, ShardError
 from facemorph_core.evaluation.groups import brightness, by_group, groups_of, thirds
 from facemorph_core.evaluation.reconstructions import (

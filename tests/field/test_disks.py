@@ -19,8 +19,9 @@ from flwr.app import Context, RecordDict
 
 from client.app import app as client_app
 from facemorph_core.config.schema import DataConfig
-from facemorph_core.disk.output import held_alone, locked, sync_folder
+from facemorph_core.disk.output import locked, sync_folder
 from facemorph_core.disk.records import read_metrics
+from facemorph_core.disk.run_folder import held_alone
 from facemorph_core.errors import FaceMorphError, LedgerError, OutputError
 from facemorph_core.learning.privacy import GaussianSteps, Heads, SiteLedger
 from facemorph_core.shards.cache import shard_for

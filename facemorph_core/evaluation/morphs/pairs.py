@@ -23,8 +23,8 @@ __all__ = [
     "ChainPairs",
     "FilePair",
     "FilePairs",
+    "FramedFace",
     "Pairs",
-    "Seen",
     "ShardPairs",
     "read_pairs",
 ]
@@ -34,7 +34,7 @@ STILL = rescaling(1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class FramedFace:
     """An aligned face: what a judge looks at."""
 
     pixels: NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Case:
     names: tuple[str, str]
     """Who they are; pairs that share somebody are not independent."""
     faces: tuple[Face, Face]
-    others: tuple[Seen | None, Seen | None]
+    others: tuple[FramedFace | None, FramedFace | None]
     """Another photo of each, if there is one."""
 
 
@@ -115,7 +115,7 @@ class ShardPairs:
             Face(*each, pixels[place], STILL)
             for place, each in enumerate(zip(pixels[:2], landmarks[:2], codes, strict=True))
         )
-        others = Seen(pixels[2], landmarks[2]), Seen(pixels[3], landmarks[3])
+        others = FramedFace(pixels[2], landmarks[2]), FramedFace(pixels[3], landmarks[3])
         return Case(self.names(number), (first, second), others)
 
     def names(self, number: int) -> tuple[str, str]:
@@ -216,8 +216,8 @@ def read_pairs(table: Path) -> list[FilePair]:
     return found
 
 
-def _other(photo: Path | None, morpher: Morpher) -> Seen | None:
+def _other(photo: Path | None, morpher: Morpher) -> FramedFace | None:
     if photo is None:
         return None
     face = align_photo(photo, morpher.detector, size=FRAME_SIZE)
-    return Seen(face.pixels, face.landmarks)
+    return FramedFace(face.pixels, face.landmarks)

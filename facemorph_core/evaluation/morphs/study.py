@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from facemorph_core.disk.records import write_atomic
 from facemorph_core.disk.resume import claim
 from facemorph_core.evaluation.morphs.judges import Judges, Remembering
 from facemorph_core.evaluation.morphs.measures import landmark_error, relative_sharpness, unevenness
-from facemorph_core.evaluation.morphs.pairs import Case, Pairs, Seen
+from facemorph_core.evaluation.morphs.pairs import Case, FramedFace, Pairs
+from facemorph_core.machine.progress import Progress
 from facemorph_core.metrics.identity import Embedder, distances
 from facemorph_core.metrics.psnr import psnr
 from facemorph_core.morphing.choices import Mode
@@ -67,7 +68,7 @@ def run_study(
     folder: Path,
     *,
     about: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Study:
     """Measure what is not yet measured in ``folder``, and return everything.
 
@@ -137,7 +138,9 @@ def measured_parents(case: Case, judges: Judges) -> Columns:
     """
     found: dict[str, Any] = {}
     if judges.embedder is not None:
-        own = _embedded([Seen(face.pixels, face.landmarks) for face in case.faces], judges.embedder)
+        own = _embedded(
+            [FramedFace(face.pixels, face.landmarks) for face in case.faces], judges.embedder
+        )
         others = _embedded(case.others, judges.embedder)
         found["bound"] = distances(own.mean(axis=0), others).max()
         found["same"] = distances(own, others)
@@ -160,7 +163,7 @@ def _error_of_found(
     return landmark_error(faces[0].landmarks, points) if faces else float("nan")
 
 
-def _embedded(seen: Sequence[Seen | None], embedder: Embedder) -> NDArray[np.float64]:
+def _embedded(seen: Sequence[FramedFace | None], embedder: Embedder) -> NDArray[np.float64]:
     """(n, 128); NaN where there is no photo."""
     found = np.full((len(seen), EMBEDDED), np.nan)
     there = [place for place, each in enumerate(seen) if each is not None]

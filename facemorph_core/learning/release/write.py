@@ -42,9 +42,10 @@ from facemorph_core.bundle.read import from_model, to_model
 from facemorph_core.bundle.reference import Reference, draw_pixels, pack_reference
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import ModelError
-from facemorph_core.latent.geometry import GeometryKind, shape_numbers
+from facemorph_core.latent.geometry import GeometryKind, geometry_of
 from facemorph_core.learning.models import Autoencoder
 from facemorph_core.learning.release.onnx import Precision, export_half
+from facemorph_core.machine.inference import cpu_session
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +90,15 @@ def write_bundle(
             readers, or are not those that were scored.
         OutputError: ``out`` cannot be written.
     """
-    geometry: GeometryKind = _of_model(config, "geometry") or "plain"
+    kind: GeometryKind = _of_model(config, "geometry") or "plain"
+    geometry = geometry_of(kind, int(model.image_size))
     halves, reference, precision = _export(model)
     manifest = Manifest(
         kind=_of_model(config, "kind"),
         name=str(config.get("name") or out.stem),
-        latent_dim=int(model.latent_dim) + shape_numbers(geometry),
-        image_size=int(model.image_size),
-        geometry=geometry,
+        latent_dim=int(model.latent_dim) + geometry.numbers,
+        image_size=geometry.size,
+        geometry=kind,
         framing=Framing.model_validate(framing()),
         precision=precision,
         training=_plain(training),
@@ -197,11 +199,7 @@ def _run_onnx(
 
 
 def _infer(graph: bytes, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = cpu_session(graph)
     return session.run(None, {session.get_inputs()[0].name: values})[0]
 
 

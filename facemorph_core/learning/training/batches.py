@@ -93,11 +93,12 @@ def load_batch(
     images, places = to_images(seen.pixels, device), None
     if config.loss.identity:
         looked_at = seen.first(len(rows) if watched is None else watched)
-        found = geometry.places(cut(geometry.size), looked_at)
+        found = looked_at.places(cut(geometry.size))
         places = torch.from_numpy(found).to(device)
-    if geometry.kind == "plain" and not face:
+    areas = seen.areas
+    if not face and (areas == 1).all():
         return Batch(images, 1.0, places)
     inside = hull_masks(seen.landmarks, seen.pixels.shape[1:3]) if face else 0.0
-    weights = seen.areas * (1 + face * np.asarray(inside, np.float32))
+    weights = areas * (1 + face * np.asarray(inside, np.float32))
     weights /= weights.mean(axis=(1, 2), keepdims=True)
     return Batch(images, torch.from_numpy(weights).to(device)[:, None], places)

@@ -11,21 +11,23 @@ A run with a discriminator keeps it in the trainer's file: share epochs, not tha
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from facemorph_core.config.load import digest, dump_run_config
+from facemorph_core.config.load import digest
+from facemorph_core.config.runs import HeldRun, Runs
 from facemorph_core.config.schema import RunConfig
-from facemorph_core.disk.output import held_alone, output_error, written_whole
-from facemorph_core.disk.records import append_metrics, keep_metrics, write_atomic
-from facemorph_core.errors import FaceMorphError, OutputError
+from facemorph_core.config.standing import Standing
+from facemorph_core.disk.output import written_whole
+from facemorph_core.disk.records import append_metrics
+from facemorph_core.errors import OutputError
 from facemorph_core.learning.training.checkpoint import load_tensors, save_tensors
 from facemorph_core.learning.training.trainer import Tally
 
@@ -33,10 +35,12 @@ KEPT = 2  # newest epochs on disk, beside the best
 
 
 @dataclass(frozen=True, slots=True)
-class CentralState:
-    """Where a run stands: ``epoch`` epochs and ``step`` steps of the next one are done."""
+class CentralState(Standing):
+    """Where a run stands: ``epoch`` epochs and ``step`` steps of the next one are done.
 
-    config_digest: str
+    Epochs set the schedule of all steps: a run of more of them is another run.
+    """
+
     epoch: int = 0
     step: int = 0
     trainer: str = ""
@@ -47,54 +51,39 @@ class CentralState:
     seconds: float = 0.0
     best_epoch: int = 0
     best_psnr: float | None = None
-    status: Literal["running", "completed", "failed"] = "running"
-    error: str = ""
     kind: Literal["central"] = "central"
-    format_version: Literal[1] = 1
+
+    @classmethod
+    def new(cls, config: RunConfig) -> CentralState:
+        """Before the first step."""
+        return cls(config_digest=digest(config))
+
+    @property
+    def done(self) -> int:
+        return self.epoch
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.trainer)
 
 
-class CentralRun:
+RUNS = Runs(
+    TypeAdapter(CentralState),
+    CentralState.new,
+    kind="central",
+    of="central training",
+    unit="epoch",
+    error=OutputError,
+    elsewhere="choose another folder with --out",
+    log=logging.getLogger(__name__),
+)
+read_state, choose_run = RUNS.read, RUNS.choose
+
+
+class CentralRun(HeldRun[CentralState]):
     """One run on disk, held by one process at a time."""
 
-    def __init__(self, path: Path, state: CentralState) -> None:
-        self.path, self.state = path, state
-
-    @classmethod
-    @contextmanager
-    def held(cls, path: Path, config: RunConfig) -> Iterator[CentralRun]:
-        """The run of ``config`` in ``path``, new or to go on with, locked.
-
-        A failure inside is noted in ``state.json`` on its way out.
-
-        Raises:
-            OutputError: the folder holds something else, or another process holds it.
-        """
-        hint = "wait for it, or choose another folder with --out"
-        with held_alone(path, other="training", hint=hint):
-            try:
-                for folder in ("checkpoints", "samples"):
-                    (path / folder).mkdir(exist_ok=True)
-            except OSError as error:
-                raise output_error(error, path) from error
-            run = cls._opened(path, config)
-            with run._noting_failure():
-                yield run
-
-    @classmethod
-    def _opened(cls, path: Path, config: RunConfig) -> CentralRun:
-        state = read_state(path)
-        if state is None:
-            state = CentralState(digest(config))
-            write_atomic(path / "config.yaml", dump_run_config(config).encode())
-        elif state.config_digest != digest(config):
-            raise OutputError(
-                f"{path} holds a run of another config",
-                hint="choose another folder with --out, or another name in the config",
-            )
-        run = cls(path, state)
-        keep_metrics(path, up_to=state.epoch, key="epoch")
-        run._save_state(replace(state, status="running", error=""))
-        return run
+    runs = RUNS
 
     def trainer_tensors(self) -> dict[str, Tensor]:
         """What `Trainer.restore` takes; empty for a run that has not started."""
@@ -137,26 +126,11 @@ class CentralRun:
         ) as file:
             grid.save(file)
 
-    def complete(self) -> None:
-        self._save_state(replace(self.state, status="completed"))
-
-    @contextmanager
-    def _noting_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except FaceMorphError as error:
-            self._save_state(replace(self.state, status="failed", error=str(error)))
-            raise
-
     def _save_trainer(self, tensors: Mapping[str, Tensor], state: CentralState) -> None:
         name = f"trainer-{state.epoch}-{state.step}.safetensors"
         save_tensors(self.path / "checkpoints" / name, tensors)
         self._save_state(replace(state, trainer=name))
         self._remove_unneeded()
-
-    def _save_state(self, state: CentralState) -> None:
-        self.state = state
-        write_atomic(self.path / "state.json", json.dumps(asdict(state), indent=1).encode())
 
     def _remove_unneeded(self) -> None:
         newest = range(self.state.epoch - KEPT + 1, self.state.epoch + 1)
@@ -168,50 +142,3 @@ class CentralRun:
 
     def _epoch_file(self, epoch: int) -> Path:
         return self.path / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
-
-
-def read_state(path: Path) -> CentralState | None:
-    """The state in a run directory, or None if there is none.
-
-    Raises:
-        OutputError: the directory holds something else.
-    """
-    file = path / "state.json"
-    if not file.exists():
-        return None
-    try:
-        state = CentralState(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        state = None
-    if state is None or state.kind != "central" or state.format_version != 1:
-        raise OutputError(
-            f"{path} is not a run of central training",
-            hint="choose another folder with --out",
-        )
-    return state
-
-
-def choose_run(root: Path, config: RunConfig) -> Path:
-    """The folder for ``config`` under ``root``: NAME-central, numbered where that is taken.
-
-    That of the config's own earlier run is taken again if ``resume`` allows.
-
-    Raises:
-        OutputError: ``resume`` is ``must`` and there is nothing to go on with.
-    """
-    number = 1
-    while True:
-        path = root / f"{config.name}-central{'' if number == 1 else f'-{number}'}"
-        state = read_state(path)
-        is_ours = state is not None and state.config_digest == digest(config)
-        if is_ours and config.resume != "never":
-            return path
-        if state is None and not (path.exists() and any(path.iterdir())):
-            break
-        number += 1
-    if config.resume == "must":
-        raise OutputError(
-            f"there is no central run of this config under {root} to go on with",
-            hint="start it with resume: auto",
-        )
-    return path

@@ -25,6 +25,7 @@ from typing import assert_never
 import safetensors
 from safetensors.numpy import load, save
 
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.disk.output import locked, output_error, written_whole
 from facemorph_core.errors import OutputError, WeightsUnavailable
 from facemorph_core.learning.weights.convert import (
@@ -171,16 +172,14 @@ def _from_torchvision(source: TorchvisionFile, scratch: Path) -> Arrays:
 
 
 def _download(url: str, path: Path, *, sha256_prefix: str) -> None:
-    sha = hashlib.sha256()
     try:
         answer = urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT)  # https, from the table
     except (OSError, urllib.error.URLError) as error:
         raise WeightsUnavailable(f"no connection ({getattr(error, 'reason', error)})") from None
     with answer, path.open("wb") as file:
         while block := _next_block(answer):
-            sha.update(block)
             file.write(block)
-    if not sha.hexdigest().startswith(sha256_prefix):
+    if not file_sha256(path).startswith(sha256_prefix):
         raise WeightsUnavailable("what came has another hash than the pinned one")
 
 

@@ -111,7 +111,7 @@ def test_the_mean_shape_has_its_eyes_where_the_frame_says():
 
 
 def test_the_mean_shape_is_its_own_mirror_image():
-    np.testing.assert_allclose(mirror_landmarks(mean_shape(), width=128), mean_shape(), atol=1e-9)
+    np.testing.assert_allclose(mirror_landmarks(mean_shape(), width=128.0), mean_shape(), atol=1e-9)
     np.testing.assert_array_equal(MIRRORED[MIRRORED], np.arange(68))
 
 

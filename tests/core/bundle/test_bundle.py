@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import pytest
+
+torch = pytest.importorskip("torch", reason="models are made here")
+
 import hashlib
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

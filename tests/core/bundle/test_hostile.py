@@ -6,6 +6,10 @@ it is opened, and no more memory is taken than stated.
 
 from __future__ import annotations
 
+import pytest
+
+torch = pytest.importorskip("torch", reason="models are made here")
+
 import itertools
 import json
 import os
@@ -16,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper

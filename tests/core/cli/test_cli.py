@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 import pytest
-import torch
 
 from facemorph_core.cli import edge
 from facemorph_core.cli.main import GROUP, cli, first_line, main
@@ -220,6 +219,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch = pytest.importorskip("torch", reason="a run's weights are made here")
     from safetensors.torch import save_file
 
     from facemorph_core.learning.models import build_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -376,32 +375,3 @@ def test_each_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[st
     code, out, err = ran(capsys, "completion", shell)
     assert (code, err) == (0, "")
     assert "_FACEMORPH_CORE_COMPLETE=" in out
-
-
-def test_long_work_shows_a_bar_on_a_terminal_and_quick_work_does_not() -> None:
-    for seconds, shown in ((0.0, False), (0.4, True)):
-        script = (
-            "from types import SimpleNamespace\n"
-            "from facemorph_core.cli import progress\n"
-            "now = 0.0\n"
-            "progress.time = SimpleNamespace(monotonic=lambda: now)\n"
-            "with progress.progress_bar('frames') as told:\n"
-            "    for done in range(4):\n"
-            f"        now += {seconds}; told(done + 1, 4)\n"
-        )
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=theirs)
-        assert process.wait() == 0
-        os.close(theirs)
-        said = b""
-        while chunk := _read(ours):
-            said += chunk
-        os.close(ours)
-        assert (b"frames" in said and b"4/4" in said) is shown
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 4096)
-    except OSError:  # Linux says so when the other end is closed
-        return b""

@@ -13,7 +13,6 @@ from facemorph_core.config.changes import HOW_A_RUN_IS_RUN, changes, in_words
 from facemorph_core.config.load import load_section, split_overrides
 from facemorph_core.config.schema import FederationConfig, TrimmedMeanConfig
 from facemorph_core.errors import ConfigError
-from facemorph_core.learning.privacy.limits import SiteLimits
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
@@ -101,7 +100,7 @@ def test_a_file_that_is_no_config_says_so(tmp_path, content, words):
 def test_a_setting_is_said_once_and_by_its_name(tmp_path, content, words):
     path = tmp_path / "a.yaml"
     path.write_text(content)
-    for read in (load_run_config, lambda file: load_section(file, SiteLimits)):
+    for read in (load_run_config, lambda file: load_section(file, FederationConfig)):
         with pytest.raises(ConfigError) as caught:
             read(path)
         assert words in str(caught.value)

@@ -16,12 +16,13 @@ from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.find import find_model
 from facemorph_core.bundle.read import to_model
 from facemorph_core.cli.main import cli
-from facemorph_core.deploy.export import HALVES, TOLERANCE, export, session
+from facemorph_core.deploy.export import HALVES, TOLERANCE, export
 from facemorph_core.deploy.graphs import OPSET, operators, plain_graph
 from facemorph_core.deploy.quantise import calibration_faces, quantised
 from facemorph_core.deploy.speed import camera_picture, engines, timed
 from facemorph_core.deploy.tensorrt import SUPPORTED, problems, trtexec
 from facemorph_core.errors import BundleError, NoFaceFound, OutputError
+from facemorph_core.machine.inference import cpu_session
 from tests.core.bundle.forge import forged
 from tests.core.faces import GRACE_HOPPER
 
@@ -38,7 +39,7 @@ def test_a_plain_graph_gives_the_bundles_numbers(bundle, half, batch):
     reference = bundle.reference
     values = to_model(reference.pixels) if half == "encoder" else reference.codes
     values = np.resize(values, (batch or 5, *values.shape[1:])).astype(np.float32)
-    found = session(model).run(None, {model.graph.input[0].name: values})[0]
+    found = cpu_session(model.SerializeToString()).run(None, {model.graph.input[0].name: values})[0]
     wanted = bundle.run_network(half, values)
     assert np.abs(found - wanted).max() < TOLERANCE * np.abs(wanted).max()
     first = model.graph.input[0].type.tensor_type.shape.dim[0]
@@ -134,8 +135,8 @@ def test_int8_is_small_and_near(bundle):
     model = plain_graph(bundle, "encoder")
     small = quantised(model, images)
     assert small.ByteSize() < 0.5 * model.ByteSize()
-    whole = session(model).run(None, {"images": images})[0]
-    found = session(small).run(None, {"images": images})[0]
+    whole = cpu_session(model.SerializeToString()).run(None, {"images": images})[0]
+    found = cpu_session(small.SerializeToString()).run(None, {"images": images})[0]
     assert np.linalg.norm(found - whole) < 0.15 * np.linalg.norm(whole)
     assert not [p for p in problems(small) if p.startswith("operator")]
 

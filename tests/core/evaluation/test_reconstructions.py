@@ -1,9 +1,12 @@
+import pytest
+
+pytest.importorskip("torch", reason="models are made here")
+
 import csv
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st

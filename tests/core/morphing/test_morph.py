@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
+torch = pytest.importorskip("torch", reason="models are made here")
+
 import json
 import shutil
 import subprocess
@@ -9,8 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -77,7 +77,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 class Stopped(BaseException):
-    """What a kill looks like from inside: nothing may catch it."""
+    """As Ctrl-C: nothing may keep it, and the state says that it came."""
 
 
 def test_a_run_leaves_its_directory_in_order(shard, tmp_path):
@@ -119,7 +119,7 @@ def test_stopped_within_an_epoch_it_ends_as_if_it_never_was(shard, tmp_path, kin
     with pytest.raises(Stopped):
         whole(config, shard, tmp_path / "run", on_step=stop, checkpoint_seconds=0.0)
     state = read_state(tmp_path / "run")
-    assert (state.epoch, state.step, state.status) == (1, 1, "running")
+    assert (state.epoch, state.step, state.status) == (1, 1, "failed")
     steps: list[int] = []
     whole(config, shard, tmp_path / "run", on_step=lambda done, *_: steps.append(done))
     assert steps == [5, 6]
@@ -173,7 +173,9 @@ def test_a_killed_process_is_resumed_and_ends_with_the_same_weights(shard, tmp_p
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = subprocess.run([sys.executable, "-c", DYING, *words], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert 1 <= read_state(tmp_path / "run").epoch < 5
+    state = read_state(tmp_path / "run")
+    assert 1 <= state.epoch < 5
+    assert state.status == "running"
 
     command = [sys.executable, "-c", TRAINING, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
