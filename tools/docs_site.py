@@ -1,4 +1,4 @@
-"""What mkdocs does for our pages beside its own work; `mkdocs.yml` names this file as a hook.
+"""What mkdocs does for our pages beside its own work; mkdocs.yml names this file as a hook.
 
 - The page of every setting, one of `examples/`, and the list of decisions are made, not written.
 - A link out of `docs/` works in the repository and nowhere else: on the site it becomes its text.

@@ -46,7 +46,7 @@ def fit_similarity(source: Points, target: Points) -> Affine:
 
     Example:
         >>> corners = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
-        >>> fit_similarity(corners, 3 * corners + [5, 7]).round(6)
+        >>> fit_similarity(corners, 3 * corners + [5, 7]).round(6) + 0  # no -0
         array([[3., 0., 5.],
                [0., 3., 7.]])
     """

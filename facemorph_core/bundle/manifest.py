@@ -68,7 +68,7 @@ class Member(_Part):
 
 
 class Manifest(_Part):
-    """Everything a reader needs before touching a weight."""
+    """Everything a reader needs before touching a weight; unknown or missing fields are refused."""
 
     format_version: Literal[1] = 1
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]

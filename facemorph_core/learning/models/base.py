@@ -42,7 +42,17 @@ class Reconstruction(NamedTuple):
 
 
 class Autoencoder(nn.Module, ABC):
-    """Encoder and decoder joined by a code. Knows nothing of losses, data or devices."""
+    """Encoder and decoder joined by a code. Knows nothing of losses, data or devices.
+
+    A kind of its own gives its two networks to this constructor and says what `code` and `forward`
+    are; see `AE`.
+
+    Args:
+        encoder: (B, 3, S, S) in [-1, 1] -> whatever `code` makes of it.
+        decoder: (B, D) -> (B, 3, S, S), meant for [-1, 1] but not bounded.
+        image_size: S, pixels.
+        latent_dim: D.
+    """
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, *, image_size: int, latent_dim: int
