@@ -3,7 +3,7 @@
 Importing this package is cheap: what a name needs is imported when the name is first used. It comes
 before all that would report to its maker, and switches that off.
 
-Example:
+Examples:
     Photos are files, pictures or arrays; here the model draws two faces, so that none is needed.
 
     >>> import facemorph_core, numpy as np

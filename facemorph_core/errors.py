@@ -67,7 +67,7 @@ class FaceMorphError(Exception):
 
     ``exit_code`` is that of the command; ``hint``, if there is one, says what to do.
 
-    Example:
+    Examples:
         >>> error = PhotoError("anna.jpg", "no face found", hint="crop it to the face")
         >>> str(error), error.exit_code, error.hint
         ('anna.jpg: no face found', 4, 'crop it to the face')

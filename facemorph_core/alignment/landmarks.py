@@ -60,7 +60,7 @@ class DetectedFace:
 class LandmarkDetector(Protocol):
     """Anything that finds faces and their 68 landmarks; threads may ask it at the same time.
 
-    Example:
+    Examples:
         A detector for images that were aligned before: one face, where the frame has it.
 
         >>> from facemorph_core.alignment import mean_shape

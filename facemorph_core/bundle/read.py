@@ -64,7 +64,7 @@ class _Network:
 class Bundle:
     """A verified model. The networks are loaded when they are first needed.
 
-    Example:
+    Examples:
         >>> from facemorph_core.bundle.find import find_model
         >>> bundle = open_bundle(find_model("starter"))
         >>> faces = bundle.decode(np.zeros((2, bundle.manifest.latent_dim)))
@@ -264,7 +264,7 @@ def open_bundle(path: Path | str) -> Bundle:
     Raises:
         BundleError: the file is missing, damaged, of another version, or not one of ours.
 
-    Example:
+    Examples:
         >>> from facemorph_core.bundle.find import find_model
         >>> manifest = open_bundle(find_model("starter")).manifest
         >>> manifest.name, manifest.kind, manifest.latent_dim, manifest.geometry

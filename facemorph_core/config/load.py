@@ -25,7 +25,7 @@ def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfi
     Raises:
         ConfigError: with one line for each mistake of the file and of the overrides.
 
-    Example:
+    Examples:
         >>> _ = Path("mine.yaml").write_text("name: mine")
         >>> config = load_run_config("mine.yaml", ["model.kind=ae", "training.learning_rate=1e-3"])
         >>> config.model.kind, config.training.learning_rate, config.federation.rounds

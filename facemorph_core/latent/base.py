@@ -56,7 +56,7 @@ class Seen:
 class Geometry(ABC):
     """One way to split codes, for pictures of ``size`` pixels a side.
 
-    Example:
+    Examples:
         >>> from facemorph_core.latent.geometry import geometry_of
         >>> geometry = geometry_of("mean_shape", 128)
         >>> shape, texture = geometry.split(np.zeros((2, 128)))

@@ -59,7 +59,7 @@ def embedding_weights() -> Path:
 class Embedder(Protocol):
     """Whatever maps aligned faces to points that lie near each other for one person.
 
-    Example:
+    Examples:
         >>> class Brightness:
         ...     def embed(self, faces, landmarks):
         ...         return faces.mean(axis=(1, 2))  # (n, 3): no judge, but an embedder

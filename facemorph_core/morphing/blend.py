@@ -26,7 +26,7 @@ GAP = 2
 class MorphBlend:
     """Pictures of the same faces in different weights.
 
-    Example:
+    Examples:
         >>> from facemorph_core.morphing.engine import Morpher
         >>> morpher = Morpher(mode="latent", size=32)
         >>> faces = morpher.faces(list(morpher.bundle.decode(np.zeros((4, 128)))))

@@ -64,7 +64,7 @@ class Morpher:
     Raises:
         ModelError: there is no such model, it is damaged, or it expects another framing.
 
-    Example:
+    Examples:
         >>> morpher = Morpher(mode="latent", size=64)
         >>> drawn = morpher.bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
         >>> faces = morpher.faces(list(drawn))

@@ -61,7 +61,7 @@ def morph(
         ModelError: there is no model, or it is damaged.
         ValueError: ``steps`` is below 2, or an array is no image.
 
-    Example:
+    Examples:
         >>> drawn = Morpher().bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
         >>> morph(*drawn, steps=3, size=64).frames.shape
         (3, 64, 64, 3)
@@ -82,7 +82,7 @@ def generate_morph_sequence(
     Raises:
         PhotoError, ModelError, ValueError: as `morph`.
 
-    Example:
+    Examples:
         >>> for name, code in (("anna.png", 0.0), ("ben.png", 0.5)):
         ...     drawn = Morpher().bundle.decode(np.full((1, 128), code))[0]
         ...     Image.fromarray(drawn).save(name)
@@ -123,7 +123,7 @@ def average(
         ModelError: there is no model, or it is damaged.
         ValueError: a weight below 0, all of them 0, or not one for each photo.
 
-    Example:
+    Examples:
         >>> drawn = Morpher().bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
         >>> blend = average(list(drawn), [3, 1], size=64)
         >>> blend.frames.shape, blend.weights.tolist()

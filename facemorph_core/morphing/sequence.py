@@ -20,7 +20,7 @@ __all__ = ["MorphSequence"]
 class MorphSequence:
     """The frames of a morph and what they came from.
 
-    Example:
+    Examples:
         >>> from facemorph_core.morphing.engine import Morpher
         >>> morpher = Morpher(mode="landmark", size=64)
         >>> faces = morpher.faces(list(morpher.bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))))

@@ -59,7 +59,7 @@ __all__ = [
 class Shard:
     """Aligned faces of one owner, opened for reading; the pixels stay on disk until asked for.
 
-    Example:
+    Examples:
         >>> faces, landmarks = np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 68, 2))
         >>> index = [IndexRow(person="anna", digest="0" * 64)]
         >>> shard = write_shard("shard", faces, landmarks, index)

@@ -32,7 +32,7 @@ def build_model(config: AutoencoderConfig, *, seed: int = 0) -> Autoencoder:
     Raises:
         ValueError: the kind has no line in `MODELS`, or the sizes do not fit its networks.
 
-    Example:
+    Examples:
         >>> model = build_model(AEConfig(image_size=32, width=8, latent_dim=6), seed=1)
         >>> model.decode(model.code(torch.zeros(2, 3, 32, 32))).shape
         torch.Size([2, 3, 32, 32])

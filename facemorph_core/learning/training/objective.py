@@ -117,7 +117,7 @@ def reconstruction_terms(
 def total(terms: Terms, weights: dict[str, float]) -> Float[Tensor, " b"]:
     """The weighted sum of each image's terms.
 
-    Example:
+    Examples:
         >>> terms = {"l1": torch.tensor([0.5, 1.0]), "kl": torch.tensor([30.0, 10.0])}
         >>> total(terms, {"l1": 2.0, "kl": 0.1})
         tensor([4., 3.])
