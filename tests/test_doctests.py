@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_every_example_runs(half: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, *modules, half],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True,
         capture_output=True,
     )

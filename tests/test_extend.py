@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error::SyntaxWarning", "-"],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(DOCS.parent)},
         input=code,
         text=True,
         capture_output=True,
