@@ -54,7 +54,7 @@ def folders_refuse(code: int, monkeypatch) -> None:
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
 def test_a_site_on_a_share_that_syncs_no_folders_keeps_its_ledger(code, ledger, monkeypatch):
     folders_refuse(code, monkeypatch)
-    spent = [ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50) for _ in range(2)]
+    spent = [ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50.0) for _ in range(2)]
     assert [entry.event for entry in ledger.read().entries] == [EVENT, EVENT]
     assert spent[0] != spent[1]
 
@@ -64,7 +64,7 @@ def test_a_disk_that_fails_is_still_told(tmp_path, ledger, monkeypatch):
     with pytest.raises(OSError, match="Input/output"):
         sync_folder(tmp_path)
     with pytest.raises(LedgerError, match="nothing is released"):
-        ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50)
+        ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50.0)
 
 
 @pytest.mark.timeout(300)  # a wait without an end is what this is about
@@ -82,7 +82,7 @@ def test_a_file_system_without_locks_is_a_sentence_and_not_a_wait(
         pass
     assert "a disk of this machine" in told.value.hint
     with pytest.raises(LedgerError, match=words):
-        ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50)
+        ledger.charge(PHOTOS, EVENT, delta=1e-5, limit=50.0)
     with pytest.raises(FaceMorphError, match=words):
         shard_for(DataConfig(source="orl", limit=2), seed=0)
     with (
