@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?=
 TORCH_INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: help install demo test test-runtime test-fast check format bench proto clean
+.PHONY: help install demo test test-runtime test-fast check docs format bench proto clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,14 @@ check: install  ## format, lint, types, import contracts
 	@$(BIN)/mypy facemorph_core client server simulations benchmarks tools examples
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/.docs  ## the documentation site in site/, strict; needs neither torch nor Flower
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+$(VENV)/.docs: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
 format: install  ## format and sort imports in place
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -64,4 +72,4 @@ proto: install  ## make the gRPC stubs of the hub anew from its .proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
 
 clean:  ## remove what tools cached; runs and .venv stay
-	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

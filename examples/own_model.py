@@ -14,13 +14,26 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from facemorph_core.config.schema import AEConfig, RunConfig
-from facemorph_core.learning.losses.terms import squared
-from facemorph_core.learning.models import Autoencoder, Reconstruction
+from facemorph_core.config.schema import AutoencoderConfig, LossConfig, RunConfig, TrainingConfig
+from facemorph_core.learning.models import Autoencoder, Reconstruction, build_model
+from facemorph_core.learning.models.build import MODELS
 from facemorph_core.learning.release import write_bundle
-from facemorph_core.learning.training.batches import epoch_batches, to_images
-from facemorph_core.learning.training.evaluate import face_scores
+from facemorph_core.learning.training.local import LocalRound, evaluate_shard, train_epochs
+from facemorph_core.learning.training.objective import TERMS
 from facemorph_core.shards import shard_for
+
+
+class PlainConfig(AutoencoderConfig):
+    kind: str = "plain"
+
+
+class EdgeLoss(LossConfig):
+    edges: float = 1.0
+
+
+class OwnRun(RunConfig):
+    model: PlainConfig = PlainConfig()  # type: ignore[assignment]
+    loss: EdgeLoss = EdgeLoss(l1=0, squared=1)
 
 
 def down(channels: int, out: int) -> nn.Module:
@@ -31,22 +44,17 @@ def up(channels: int, out: int) -> nn.Module:
     return nn.Sequential(nn.SiLU(), nn.Conv2d(channels, 4 * out, 3, padding=1), nn.PixelShuffle(2))
 
 
-class PlainDecoder(nn.Module):
-    image_size, latent_dim = 128, 128
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ups = nn.Sequential(up(8, 64), up(64, 64), up(64, 32), up(32, 16), up(16, 3))
-
+class Grid(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
-        return self.ups(codes.view(-1, 8, 4, 4))
+        return codes.view(-1, 8, 4, 4)
 
 
 class Plain(Autoencoder):
     def __init__(self) -> None:
         downs = down(3, 16), down(16, 32), down(32, 64), down(64, 64), down(64, 64)
         encoder = nn.Sequential(*downs, nn.Conv2d(64, 8, 1), nn.Flatten())
-        super().__init__(encoder, PlainDecoder())  # type: ignore[arg-type]
+        decoder = nn.Sequential(Grid(), up(8, 64), up(64, 64), up(64, 32), up(32, 16), up(16, 3))
+        super().__init__(encoder, decoder, image_size=128, latent_dim=128)
 
     def code(self, images: Tensor) -> Tensor:
         return self.encoder(images)
@@ -61,18 +69,14 @@ def edges(made: Tensor, real: Tensor) -> Tensor:
 
 
 def main(epochs: int, out: Path) -> None:
-    config = RunConfig(name=out.stem, model=AEConfig(latent_dim=128))
-    generator = torch.manual_seed(config.seed)
-    faces, model = shard_for(config.data, seed=config.seed), Plain()
-    optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+    MODELS[PlainConfig] = lambda config: Plain()
+    TERMS["edges"] = lambda at: edges(at.made.images, at.seen.images)
+    config = OwnRun(name=out.stem, training=TrainingConfig(batch_size=16, learning_rate=2e-3))
+    faces, model = shard_for(config.data, seed=0), build_model(config.model)
     for epoch in range(epochs):
-        for rows in epoch_batches(faces.rows("train"), 16, generator):
-            real = to_images(faces.images(rows), torch.device("cpu"))
-            made = model(real, generator).images
-            optimiser.zero_grad()
-            torch.autograd.backward((squared(made, real) + edges(made, real)).mean())
-            optimiser.step()
-        psnr = float(face_scores(model, faces, faces.rows("val"), config)["psnr"].mean())
+        train_epochs(model, faces, LocalRound(config, epochs=1, seed=epoch))
+        scores = evaluate_shard(model, faces, "val", config)
+        psnr = scores["psnr"] / scores["examples"]
         print(f"epoch {epoch + 1}: PSNR {psnr:.2f} dB on people it has not seen")
     write_bundle(model, out, config=config.model_dump(), training={}, metrics={"psnr": psnr})
 

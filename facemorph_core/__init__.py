@@ -3,10 +3,14 @@
 Importing this package is cheap: what a name needs is imported when the name is first used. It comes
 before all that would report to its maker, and switches that off.
 
-Example:
-    >>> import facemorph_core
-    >>> sequence = facemorph_core.morph("anna.jpg", "ben.jpg", steps=21)  # doctest: +SKIP
-    >>> sequence.save("anna-ben.gif")  # doctest: +SKIP
+Examples:
+    Photos are files, pictures or arrays; here the model draws two faces, so that none is needed.
+
+    >>> import facemorph_core, numpy as np
+    >>> drawn = facemorph_core.Morpher().bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
+    >>> sequence = facemorph_core.morph(*drawn, steps=5, size=128)
+    >>> sequence.frames.shape, sequence.alphas.tolist()
+    ((5, 128, 128, 3), [0.0, 0.25, 0.5, 0.75, 1.0])
 """
 
 from __future__ import annotations

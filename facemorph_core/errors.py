@@ -63,7 +63,17 @@ __all__ = [
 
 
 class FaceMorphError(Exception):
-    """Base of all errors that are shown to a user as a message, never as a traceback."""
+    """Base of all errors that are shown to a user as a message, never as a traceback.
+
+    ``exit_code`` is that of the command; ``hint``, if there is one, says what to do.
+
+    Examples:
+        >>> error = PhotoError("anna.jpg", "no face found", hint="crop it to the face")
+        >>> str(error), error.exit_code, error.hint
+        ('anna.jpg: no face found', 4, 'crop it to the face')
+        >>> isinstance(error, FaceMorphError)
+        True
+    """
 
     exit_code = 1
 

@@ -108,9 +108,9 @@ def loss_drop(members: int, *, optimiser: Optimiser, private: bool, seed: int) -
 
 def _head_change(before: Autoencoder, photos: Photos, config: RunConfig) -> Tensor:
     """How a round of one step over all ``photos`` changes the decoder's first matrix."""
-    after = copy.deepcopy(before)
+    after, head = copy.deepcopy(before), "decoder.head.weight"
     train_epochs(after, photos, LocalRound(config, epochs=1))
-    return (before.decoder.head.weight - after.decoder.head.weight).detach()
+    return (before.get_parameter(head) - after.get_parameter(head)).detach()
 
 
 @torch.no_grad()

@@ -44,9 +44,9 @@ def fit_similarity(source: Points, target: Points) -> Affine:
     Raises:
         ValueError: fewer than two points, or all points of a set coincide.
 
-    Example:
+    Examples:
         >>> corners = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
-        >>> fit_similarity(corners, 3 * corners + [5, 7]).round(6)
+        >>> fit_similarity(corners, 3 * corners + [5, 7]).round(6) + 0  # no -0
         array([[3., 0., 5.],
                [0., 3., 7.]])
     """

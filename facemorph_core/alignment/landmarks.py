@@ -58,7 +58,20 @@ class DetectedFace:
 
 @runtime_checkable
 class LandmarkDetector(Protocol):
-    """Anything that finds faces and their 68 landmarks."""
+    """Anything that finds faces and their 68 landmarks; threads may ask it at the same time.
+
+    Examples:
+        A detector for images that were aligned before: one face, where the frame has it.
+
+        >>> from facemorph_core.alignment import mean_shape
+        >>> class Aligned:
+        ...     tried = "the frame alone"
+        ...     def detect(self, image):
+        ...         side = float(len(image))
+        ...         return [DetectedFace(mean_shape(len(image)), (0.0, 0.0, side, side), 1.0)]
+        >>> isinstance(Aligned(), LandmarkDetector)
+        True
+    """
 
     @property
     def tried(self) -> str:

@@ -46,8 +46,9 @@ _USE = (
 
 def write_card(manifest: Manifest, notes: str | None = None) -> str:
     """Markdown of what the model is, was trained on, can and must not do."""
+    kind = _KINDS.get(manifest.kind, f"an autoencoder of the kind '{manifest.kind}'")
     model = (
-        f"This is {_KINDS[manifest.kind]} of aligned faces, {manifest.image_size} x "
+        f"This is {kind} of aligned faces, {manifest.image_size} x "
         f"{manifest.image_size} pixels, {manifest.latent_dim} numbers a face. The eyes of the "
         f"frame lie {manifest.framing.eye_distance:g} px apart in {manifest.framing.size} px."
     )

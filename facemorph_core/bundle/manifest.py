@@ -68,11 +68,11 @@ class Member(_Part):
 
 
 class Manifest(_Part):
-    """Everything a reader needs before touching a weight."""
+    """Everything a reader needs before touching a weight; unknown or missing fields are refused."""
 
     format_version: Literal[1] = 1
-    kind: Literal["ae", "vae", "vaegan"]
-    """Kind of autoencoder, as in the config."""
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    """Kind of autoencoder, as in the config. Nothing that reads a bundle depends on it."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     latent_dim: Annotated[int, Field(ge=1, le=65536)]
     """Numbers in the code of a face."""

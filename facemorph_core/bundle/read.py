@@ -62,7 +62,15 @@ class _Network:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified model. The networks are loaded when they are first needed."""
+    """A verified model. The networks are loaded when they are first needed.
+
+    Examples:
+        >>> from facemorph_core.bundle.find import find_model
+        >>> bundle = open_bundle(find_model("starter"))
+        >>> faces = bundle.decode(np.zeros((2, bundle.manifest.latent_dim)))
+        >>> faces.shape, faces.dtype
+        ((2, 128, 128, 3), dtype('uint8'))
+    """
 
     path: Path
     manifest: Manifest
@@ -83,6 +91,10 @@ class Bundle:
         ``landmarks`` (n, 68, 2) in the frame may be left out where no number of a code is shape.
         ``fit`` steps then bring each code nearer to its face, see `latent.fitting`: the time of
         more than a hundred pictures each.
+
+        Raises:
+            ValueError: other shapes, or a geometry that needs landmarks has none.
+            BundleError: a network cannot be run, or gives what is no code.
         """
         size = self.manifest.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
@@ -101,7 +113,12 @@ class Bundle:
         return self.geometry.join(seen.shape, codes)
 
     def decode(self, z: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-        """Codes (n, D) -> faces in the frame (n, S, S, 3) uint8."""
+        """Codes (n, D) -> faces in the frame (n, S, S, 3) uint8.
+
+        Raises:
+            ValueError: codes of another length.
+            BundleError: the network cannot be run, or draws what is no picture.
+        """
         if z.ndim != 2 or z.shape[1] != self.manifest.latent_dim:
             raise ValueError(f"codes must be (n, {self.manifest.latent_dim}), got {z.shape}")
         shape, texture = self.geometry.split(z)
@@ -246,6 +263,12 @@ def open_bundle(path: Path | str) -> Bundle:
 
     Raises:
         BundleError: the file is missing, damaged, of another version, or not one of ours.
+
+    Examples:
+        >>> from facemorph_core.bundle.find import find_model
+        >>> manifest = open_bundle(find_model("starter")).manifest
+        >>> manifest.name, manifest.kind, manifest.latent_dim, manifest.geometry
+        ('starter', 'vae', 128, 'mean_shape')
     """
     path = Path(path)
     data = _read_file(path)

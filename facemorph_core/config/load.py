@@ -24,6 +24,16 @@ def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfi
 
     Raises:
         ConfigError: with one line for each mistake of the file and of the overrides.
+
+    Examples:
+        >>> _ = Path("mine.yaml").write_text("name: mine")
+        >>> config = load_run_config("mine.yaml", ["model.kind=ae", "training.learning_rate=1e-3"])
+        >>> config.model.kind, config.training.learning_rate, config.federation.rounds
+        ('ae', 0.001, 10)
+        >>> load_run_config("mine.yaml", ["federation.round=3"])
+        Traceback (most recent call last):
+        facemorph_core.errors.ConfigError: mine.yaml is not a valid run config:
+          federation.round: Extra inputs are not permitted (got 3)
     """
     source = str(path)
     values = _read(Path(path))

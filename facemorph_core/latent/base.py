@@ -54,7 +54,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Geometry(ABC):
-    """One way to split codes, for pictures of ``size`` pixels a side."""
+    """One way to split codes, for pictures of ``size`` pixels a side.
+
+    Examples:
+        >>> from facemorph_core.latent.geometry import geometry_of
+        >>> geometry = geometry_of("mean_shape", 128)
+        >>> shape, texture = geometry.split(np.zeros((2, 128)))
+        >>> shape.shape, texture.shape, geometry.join(shape, texture).shape
+        ((2, 24), (2, 104), (2, 128))
+    """
 
     numbers: ClassVar[int]
     """How many numbers of a code are shape; with any, `see` needs the landmarks of each face."""

@@ -57,7 +57,16 @@ def embedding_weights() -> Path:
 
 
 class Embedder(Protocol):
-    """Whatever maps aligned faces to points that lie near each other for one person."""
+    """Whatever maps aligned faces to points that lie near each other for one person.
+
+    Examples:
+        >>> class Brightness:
+        ...     def embed(self, faces, landmarks):
+        ...         return faces.mean(axis=(1, 2))  # (n, 3): no judge, but an embedder
+        >>> embedder: Embedder = Brightness()
+        >>> embedder.embed(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 68, 2))).shape
+        (2, 3)
+    """
 
     def embed(self, faces: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDArray[np.float64]:
         """Embeddings (n, d) of faces (n, S, S, 3) read at landmarks (n, 68, 2)."""

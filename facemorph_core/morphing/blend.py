@@ -24,7 +24,16 @@ GAP = 2
 
 @dataclass(frozen=True)
 class MorphBlend:
-    """Pictures of the same faces in different weights."""
+    """Pictures of the same faces in different weights.
+
+    Examples:
+        >>> from facemorph_core.morphing.engine import Morpher
+        >>> morpher = Morpher(mode="latent", size=32)
+        >>> faces = morpher.faces(list(morpher.bundle.decode(np.zeros((4, 128)))))
+        >>> blend = morpher.blend(faces, corner_weights(3))
+        >>> blend.frames.shape, blend.picture(columns=3).shape  # with gaps of 2 pixels
+        ((9, 32, 32, 3), (100, 100, 3))
+    """
 
     frames: NDArray[np.uint8]
     """(n, h, w, 3) RGB or (n, h, w, 4) RGBA."""

@@ -59,7 +59,19 @@ class MorphFace:
 
 @dataclass
 class Morpher:
-    """A model, and how frames are made with it."""
+    """A model, and how frames are made with it. It may be kept and used for many photos.
+
+    Raises:
+        ModelError: there is no such model, it is damaged, or it expects another framing.
+
+    Examples:
+        >>> morpher = Morpher(mode="latent", size=64)
+        >>> drawn = morpher.bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
+        >>> faces = morpher.faces(list(drawn))
+        >>> sequence = morpher.sequence([*faces, faces[0]], steps=3)
+        >>> sequence.frames.shape, sequence.alphas.tolist()
+        ((5, 64, 64, 3), [0.0, 0.5, 1.0, 1.5, 2.0])
+    """
 
     model: Bundle | Path | str | None = None
     """A bundle or what `find_model` understands, None the starter."""
@@ -104,6 +116,7 @@ class Morpher:
 
         Raises:
             PhotoError: the photo cannot be read or holds no such face.
+            ValueError: an array that is not (H, W, 3) RGB or (H, W, 4) RGBA.
         """
         image = photo if isinstance(photo, np.ndarray) else load_photo(photo, opacity=True)
         if image.ndim != 3 or image.shape[2] not in (3, 4):
@@ -158,6 +171,9 @@ class Morpher:
         """From each face to the next in ``steps`` frames; with ``loop`` back to the first.
 
         Between several faces, each is one frame, and ``steps`` counts both faces of a transition.
+
+        Raises:
+            ValueError: fewer than two faces, or fewer than two steps.
         """
         if len(faces) < 2:
             raise ValueError(f"a morph is between two faces or more (got {len(faces)})")

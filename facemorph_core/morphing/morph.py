@@ -38,12 +38,33 @@ def morph(
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
 
-    ``face`` chooses among several faces (a number, 1 being the largest, or "largest", or "only"),
-    for both photos or for each. The rest is as in `Morpher`.
+    Args:
+        photo_a: the first photo: a file, a picture, or (H, W, 3 or 4) uint8 RGB or RGBA.
+        photo_b: the last one.
+        steps: frames, both ends included; at least 2.
+        model: as in `Morpher`, like all that is not named here.
+        mode: which layers make a frame.
+        path: how codes are interpolated.
+        ease: how alphas are spaced.
+        face: which of several faces: a number, 1 being the largest, or "largest", or "only", which
+            refuses several; for both photos or for each.
+        fit: steps that bring codes nearer to their faces.
+        compose: the face in its frame, or whole photos.
+        size: longer side of the frames, pixels.
+        detector: what finds faces; None is dlib's.
+
+    Returns:
+        ``steps`` frames (n, h, w, 3 or 4) uint8 with their alphas from 0 to 1.
 
     Raises:
         PhotoError: a photo cannot be read or holds no such face.
         ModelError: there is no model, or it is damaged.
+        ValueError: ``steps`` is below 2, or an array is no image.
+
+    Examples:
+        >>> drawn = Morpher().bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
+        >>> morph(*drawn, steps=3, size=64).frames.shape
+        (3, 64, 64, 3)
     """
     alphas(steps)
     morpher = Morpher(
@@ -56,7 +77,18 @@ def morph(
 def generate_morph_sequence(
     img1_path: Path | str, img2_path: Path | str, steps: int = DEFAULT_STEPS
 ) -> list[Image.Image]:
-    """The morph of two photo files as ``steps`` pictures, with the model at hand."""
+    """The morph of two photo files as ``steps`` pictures, with the model at hand.
+
+    Raises:
+        PhotoError, ModelError, ValueError: as `morph`.
+
+    Examples:
+        >>> for name, code in (("anna.png", 0.0), ("ben.png", 0.5)):
+        ...     drawn = Morpher().bundle.decode(np.full((1, 128), code))[0]
+        ...     Image.fromarray(drawn).save(name)
+        >>> [picture.size for picture in generate_morph_sequence("anna.png", "ben.png", steps=2)]
+        [(256, 256), (256, 256)]
+    """
     return [Image.fromarray(frame) for frame in morph(img1_path, img2_path, steps=steps).frames]
 
 
@@ -71,12 +103,31 @@ def average(
     size: int | None = None,
     detector: LandmarkDetector | None = None,
 ) -> MorphBlend:
-    """The average of the largest faces in ``photos``; without ``weights`` all weigh the same.
+    """The average of the largest faces in ``photos``.
+
+    Args:
+        photos: at least one: files, pictures, or (H, W, 3 or 4) uint8.
+        weights: one for each photo, at least 0; None: all weigh the same.
+        model: as in `Morpher`, like all that follows.
+        mode: which layers make the picture.
+        fit: steps that bring codes nearer to their faces.
+        compose: the face in its frame, or the whole first photo.
+        size: longer side of the picture, pixels.
+        detector: what finds faces; None is dlib's.
+
+    Returns:
+        One frame (1, h, w, 3 or 4) uint8, with the weights brought to a sum of 1.
 
     Raises:
         PhotoError: a photo cannot be read or holds no face.
         ModelError: there is no model, or it is damaged.
         ValueError: a weight below 0, all of them 0, or not one for each photo.
+
+    Examples:
+        >>> drawn = Morpher().bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))
+        >>> blend = average(list(drawn), [3, 1], size=64)
+        >>> blend.frames.shape, blend.weights.tolist()
+        ((1, 64, 64, 3), [[0.75, 0.25]])
     """
     given = np.ones(len(photos)) if weights is None else np.array(weights, np.float64)
     if len(given) != len(photos) or not photos:

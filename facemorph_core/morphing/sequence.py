@@ -18,7 +18,18 @@ __all__ = ["MorphSequence"]
 
 @dataclass(frozen=True)
 class MorphSequence:
-    """The frames of a morph and what they came from."""
+    """The frames of a morph and what they came from.
+
+    Examples:
+        >>> from facemorph_core.morphing.engine import Morpher
+        >>> morpher = Morpher(mode="landmark", size=64)
+        >>> faces = morpher.faces(list(morpher.bundle.decode(np.array([[0.0] * 128, [0.5] * 128]))))
+        >>> there = morpher.sequence(faces, steps=3)
+        >>> len(there), there.held.tolist(), there.boomerang().alphas.tolist()
+        (3, [0, 2], [0.0, 0.5, 1.0, 0.5])
+        >>> [path.name for path in there.save("anna-ben.gif")]
+        ['anna-ben.gif']
+    """
 
     frames: NDArray[np.uint8]
     """(n, h, w, 3) RGB or (n, h, w, 4) RGBA."""
@@ -52,7 +63,19 @@ class MorphSequence:
     ) -> list[Path]:
         """Write the frames as ``out`` says by its name, see `media.write_frames`.
 
-        Without ``provenance`` the files do not say that they are synthetic.
+        Args:
+            out: .gif, .mp4, .webp, .png (a contact sheet), or a folder of PNG frames.
+            fps: frames a second.
+            hold: seconds on each photo.
+            size: longer side, pixels; None: as the frames are.
+            force: replace what exists.
+            provenance: without it the files do not say that they are synthetic.
+
+        Returns:
+            What was written.
+
+        Raises:
+            OutputError: another suffix, a file that exists (without ``force``), or no room.
         """
         photos = self.faces[0].pixels, self.faces[-1].pixels
         drawn = self.provenance.mode == "latent" and photos[0].shape[:2] == self.frames.shape[1:3]

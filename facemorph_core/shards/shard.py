@@ -57,7 +57,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Aligned faces of one owner, opened for reading; the pixels stay on disk until asked for."""
+    """Aligned faces of one owner, opened for reading; the pixels stay on disk until asked for.
+
+    Examples:
+        >>> faces, landmarks = np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 68, 2))
+        >>> index = [IndexRow(person="anna", digest="0" * 64)]
+        >>> shard = write_shard("shard", faces, landmarks, index)
+        >>> len(shard), shard.people, shard.rows("train").tolist(), shard.rows("val").tolist()
+        (1, ['anna'], [0], [])
+        >>> shard.images([0, 0]).shape
+        (2, 128, 128, 3)
+    """
 
     path: Path
     faces_file: Path

@@ -169,7 +169,7 @@ def split_people(
 ) -> dict[str, str]:
     """Person -> split, by seed; at least one person a split where there are three or more.
 
-    Example:
+    Examples:
         >>> sorted(split_people("abcdefghij", seed=0).values()).count("train")
         8
     """

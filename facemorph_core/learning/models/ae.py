@@ -21,7 +21,10 @@ class AE(Autoencoder):
 
     def __init__(self, image_size: int, latent_dim: int, width: int = 64) -> None:
         super().__init__(
-            Encoder(image_size, latent_dim, width), Decoder(image_size, latent_dim, width)
+            Encoder(image_size, latent_dim, width),
+            Decoder(image_size, latent_dim, width),
+            image_size=image_size,
+            latent_dim=latent_dim,
         )
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:

@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facemorph_core.learning.models.blocks import Decoder, Encoder
-
 
 class Posterior(NamedTuple):
     """Diagonal Gaussian q(z|x)."""
@@ -44,14 +42,26 @@ class Reconstruction(NamedTuple):
 
 
 class Autoencoder(nn.Module, ABC):
-    """Encoder and decoder joined by a code. Knows nothing of losses, data or devices."""
+    """Encoder and decoder joined by a code. Knows nothing of losses, data or devices.
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    A kind of its own gives its two networks to this constructor and says what `code` and `forward`
+    are; see `AE`.
+
+    Args:
+        encoder: (B, 3, S, S) in [-1, 1] -> whatever `code` makes of it.
+        decoder: (B, D) -> (B, 3, S, S), meant for [-1, 1] but not bounded.
+        image_size: S, pixels.
+        latent_dim: D.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, *, image_size: int, latent_dim: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.image_size = decoder.image_size
-        self.latent_dim = decoder.latent_dim
+        self.image_size = image_size
+        self.latent_dim = latent_dim
 
     @abstractmethod
     def code(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:

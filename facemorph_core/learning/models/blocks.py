@@ -115,6 +115,9 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
     He-normal convolutions (fan in), Glorot-normal linear layers, zero biases; the last
     convolution of a residual branch starts at zero, the decoder's last layer near it.
+
+    Raises:
+        ValueError: a layer has weights of its own and no start here.
     """
     for part in module.modules():
         match part:
@@ -122,8 +125,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.kaiming_normal_(part.weight, generator=generator)
             case nn.Linear():
                 nn.init.xavier_normal_(part.weight, generator=generator)
-            case nn.GroupNorm():
+            case nn.GroupNorm() | nn.LayerNorm():
                 nn.init.ones_(part.weight)
+            case _ if next(part.parameters(recurse=False), None) is not None:
+                raise ValueError(f"no start is known for the weights of {type(part).__name__}")
             case _:
                 continue
         if part.bias is not None:

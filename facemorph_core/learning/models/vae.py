@@ -26,6 +26,8 @@ class VAE(Autoencoder):
         super().__init__(
             Encoder(image_size, latent_dim, width, log_var=True),
             Decoder(image_size, latent_dim, width),
+            image_size=image_size,
+            latent_dim=latent_dim,
         )
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Posterior:

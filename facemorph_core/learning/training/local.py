@@ -72,7 +72,7 @@ class TrainedRound:
     examples: int
     """Training faces of the shard: the weight of this site in a mean."""
     metrics: dict[str, float]
-    """Mean per image of each term of `term_names` and of "loss", then "images" (seen, all
+    """Mean per image of each term that weighs and of "loss", then "images" (seen, all
     epochs) and "seconds". KL is in nats per image."""
 
 

@@ -5,13 +5,14 @@ Everything is per image until `total`; a term whose weight is 0 is not computed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facemorph_core.config.schema import AEConfig, LossConfig, RunConfig, VAEGANConfig
+from facemorph_core.config.schema import LossConfig, RunConfig, VAEGANConfig
 from facemorph_core.learning.losses import terms as losses
 from facemorph_core.learning.losses.identity import IdentityDistance
 from facemorph_core.learning.losses.perceptual import VGGPerceptual
@@ -31,66 +32,35 @@ class FeatureNets:
     identity: IdentityDistance | None = None
 
 
-def term_names(config: RunConfig) -> tuple[str, ...]:
-    """The terms of this config, always in this order: the keys of its metrics."""
-    loss, is_ae = config.loss, isinstance(config.model, AEConfig)
-    used = {
-        "l1": loss.l1 > 0,
-        "squared": loss.squared > 0,
-        "perceptual": loss.perceptual > 0,
-        "identity": loss.identity > 0,
-        "kl": loss.kl > 0 and not is_ae,
-        "latent_l2": loss.latent_l2 > 0 and is_ae,
-        "adversarial": has_adversary(config),
-        "discriminator": has_adversary(config),
-    }
-    return tuple(name for name, is_used in used.items() if is_used)
-
-
 def has_adversary(config: RunConfig) -> bool:
     return isinstance(config.model, VAEGANConfig) and config.loss.adversarial > 0
 
 
-def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, float]:
-    """The weight of each term at one moment of the run.
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One training pass, as a term sees it."""
 
-    KL is measured in nats per image and weighed per latent number, hence the division.
-    """
-    return {
-        "l1": loss.l1,
-        "squared": loss.squared,
-        "perceptual": loss.perceptual,
-        "identity": loss.identity,
-        "kl": kl_weight(loss, share) / latent_dim,
-        "latent_l2": loss.latent_l2,
-        "adversarial": adversarial_weight(loss, share),
-    }
+    made: Reconstruction
+    seen: Batch
+    nets: FeatureNets
+    crops: torch.Generator
+    """For whatever of the term is random."""
 
 
-def reconstruction_terms(
-    made: Reconstruction,
-    seen: Batch,
-    config: RunConfig,
-    *,
-    nets: FeatureNets,
-    crops: torch.Generator,
-) -> Terms:
-    """Every term that needs no discriminator, one number per image."""
-    names = term_names(config)
-    terms: Terms = {}
-    if "l1" in names:
-        terms["l1"] = losses.l1(made.images, seen.images, seen.weights)
-    if "squared" in names:
-        terms["squared"] = losses.squared(made.images, seen.images, seen.weights)
-    if nets.perceptual is not None:
-        terms["perceptual"] = nets.perceptual(made.images, seen.images, crops)
-    if nets.identity is not None and seen.places is not None:
-        terms["identity"] = _of_the_first(nets.identity, made.images, seen.images, seen.places)
-    if "kl" in names and made.posterior is not None:
-        terms["kl"] = losses.kl(made.posterior)
-    if "latent_l2" in names:
-        terms["latent_l2"] = losses.latent_l2(made.code)
-    return terms
+Term = Callable[[Pass], Tensor | None]
+"""One number per image, (B,); None where this pass has nothing that the term could be of."""
+
+
+def _perceptual(at: Pass) -> Tensor | None:
+    if at.nets.perceptual is None:
+        return None
+    return at.nets.perceptual(at.made.images, at.seen.images, at.crops)
+
+
+def _identity(at: Pass) -> Tensor | None:
+    if at.nets.identity is None or at.seen.places is None:
+        return None
+    return _of_the_first(at.nets.identity, at.made.images, at.seen.images, at.seen.places)
 
 
 def _of_the_first(
@@ -105,8 +75,53 @@ def _of_the_first(
     return torch.cat([found * (count / looked_at), found.new_zeros(count - looked_at)])
 
 
+TERMS: dict[str, Term] = {
+    "l1": lambda at: losses.l1(at.made.images, at.seen.images, at.seen.weights),
+    "squared": lambda at: losses.squared(at.made.images, at.seen.images, at.seen.weights),
+    "perceptual": _perceptual,
+    "identity": _identity,
+    "kl": lambda at: None if at.made.posterior is None else losses.kl(at.made.posterior),
+    "latent_l2": lambda at: losses.latent_l2(at.made.code) if at.made.posterior is None else None,
+}
+"""Every term that needs no discriminator, under the key of its weight in `LossConfig`.
+
+A term is computed where its weight is above 0. A loss of one's own is a line here and a key there.
+"""
+
+
+def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, float]:
+    """The weight of each term at one moment of the run.
+
+    KL is measured in nats per image and weighed per latent number, hence the division.
+    """
+    return {name: getattr(loss, name) for name in TERMS} | {
+        "kl": kl_weight(loss, share) / latent_dim,
+        "adversarial": adversarial_weight(loss, share),
+    }
+
+
+def reconstruction_terms(
+    made: Reconstruction,
+    seen: Batch,
+    config: RunConfig,
+    *,
+    nets: FeatureNets,
+    crops: torch.Generator,
+) -> Terms:
+    """The values of `TERMS` that weigh something, one number per image, in that order."""
+    shown = Pass(made, seen, nets, crops)
+    values = {name: term(shown) for name, term in TERMS.items() if getattr(config.loss, name) > 0}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def total(terms: Terms, weights: dict[str, float]) -> Float[Tensor, " b"]:
-    """The weighted sum of each image's terms."""
+    """The weighted sum of each image's terms.
+
+    Examples:
+        >>> terms = {"l1": torch.tensor([0.5, 1.0]), "kl": torch.tensor([30.0, 10.0])}
+        >>> total(terms, {"l1": 2.0, "kl": 0.1})
+        tensor([4., 3.])
+    """
     weighted = [weights[name] * term for name, term in terms.items()]
     return torch.stack(weighted).sum(dim=0)
 
