@@ -61,7 +61,7 @@ def test_all_entrants_have_one_loss_and_one_batch_and_the_textbook_comes_first()
 def test_where_bfloat16_is_emulated_nobody_enters_with_it():
     book, ours = entrants(seed=3)
     assert book.config.training.precision == "float32"
-    assert ours.begin().compute.dtype == torch.float32
+    assert ours.begin().gradients.compute.dtype == torch.float32
 
 
 def test_ratios_are_of_images_a_second_to_the_last_entrant():
