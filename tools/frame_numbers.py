@@ -108,9 +108,8 @@ def frame_numbers(shapes: Sequence[Points]) -> dict[str, NDArray[np.float64]]:
     """Everything in frame.npz, from landmarks in photos."""
     both = with_mirrored(shapes)
     mean = procrustes_mean(both)
-    mean = (
-        mean + frame.mirror_landmarks(mean, width=float(frame.FRAME_SIZE))
-    ) / 2  # exact to the bit
+    mirrored = frame.mirror_landmarks(mean, width=float(frame.FRAME_SIZE))
+    mean = (mean + mirrored) / 2  # exact to the bit
     return {"mean_shape": mean, **principal_components(both, mean)}
 
 
