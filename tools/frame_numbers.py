@@ -64,7 +64,7 @@ def detected_shapes(photos: Sequence[SourcePhoto], detector: LandmarkDetector) -
 
 def with_mirrored(shapes: Sequence[Points]) -> list[Points]:
     """All shapes, then all mirrored ones (about any line: the fit moves them anyway)."""
-    return [*shapes, *(frame.mirror_landmarks(shape, width=1) for shape in shapes)]
+    return [*shapes, *(frame.mirror_landmarks(shape, width=1.0) for shape in shapes)]
 
 
 def with_eyes_in_place(shape: Points) -> Points:
@@ -108,7 +108,8 @@ def frame_numbers(shapes: Sequence[Points]) -> dict[str, NDArray[np.float64]]:
     """Everything in frame.npz, from landmarks in photos."""
     both = with_mirrored(shapes)
     mean = procrustes_mean(both)
-    mean = (mean + frame.mirror_landmarks(mean, width=frame.FRAME_SIZE)) / 2  # exact to the bit
+    mirrored = frame.mirror_landmarks(mean, width=float(frame.FRAME_SIZE))
+    mean = (mean + mirrored) / 2  # exact to the bit
     return {"mean_shape": mean, **principal_components(both, mean)}
 
 
