@@ -17,7 +17,7 @@ install: $(VENV)/.installed  ## make .venv with everything (TORCH=cpu: without C
 
 $(VENV)/.installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV): some minutes, several GB (README, 'Install')"
+	@echo "installing into $(VENV): some minutes, several GB (README, 'Two commands')"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -e ".[dev]"
 	@$(BIN)/python -m simulations activation $(VENV)
 	@touch $@
@@ -31,6 +31,8 @@ test: install  ## the whole test suite, with one Ray simulation and one real TLS
 RUNTIME := $(VENV)-runtime
 $(RUNTIME)/.installed: pyproject.toml
 	@test -x $(RUNTIME)/bin/python || $(PYTHON) -m venv $(RUNTIME)
+	@$(RUNTIME)/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(RUNTIME)/bin/facemorph-core inspect starter --check >/dev/null  # with what users have, and no more
 	@$(RUNTIME)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@touch $@
 
@@ -72,4 +74,4 @@ proto: install  ## make the gRPC stubs of the hub anew from its .proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
 
 clean:  ## remove what tools cached; runs and .venv stay
-	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info .import_linter_cache site

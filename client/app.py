@@ -31,7 +31,7 @@ from facemorph_core.config.load import split_overrides
 from facemorph_core.learning.federated import Handshake, refusal_for, wire
 
 log = logging.getLogger("flwr")
-CODE = Path(__file__).resolve().parent
+APP = Path(__file__).resolve().parent.parent
 
 
 def refusals_without_details(
@@ -70,11 +70,11 @@ def evaluate(message: Message, context: Context) -> Message:
 def unpack(message: Message, context: Context) -> tuple[RunConfig, wire.Request, dict[str, Tensor]]:
     """This node's own config, the request and its weights, if the server runs the same on it."""
     config = load_run_config(
-        CODE.parent / str(context.run_config["config"]),
+        APP / str(context.run_config["config"]),
         split_overrides(str(context.run_config["overrides"])),
     )
     sent = message.content.config_records[wire.CONFIG]
-    Handshake.here(config, CODE).require(dict(sent))
+    Handshake.here(config, APP).require(dict(sent))
     weights = message.content.array_records[wire.WEIGHTS].to_torch_state_dict()
     return config, wire.Request.parse(sent), weights
 

@@ -24,7 +24,7 @@ from facemorph_core.shards import shard_for
 
 
 class PlainConfig(AutoencoderConfig):
-    kind: str = "plain"
+    kind: str = "own"
 
 
 class EdgeLoss(LossConfig):

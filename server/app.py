@@ -69,7 +69,7 @@ def train(grid: Grid, run: RunDirectory, *, simulated: bool) -> None:
         Presence(grid, settings, simulated=simulated),
         starting_state(run, settings),
         run_id=run.state.id,
-        handshake=Handshake.here(config, APP / "client").as_strings(),
+        handshake=Handshake.here(config, APP).as_strings(),
         trained=run.state.round > 0 and not run.untrained,
         folder=run.path,
         spending=Spending.of(run.path, config, simulated=simulated),

@@ -22,7 +22,7 @@ from facemorph_core.errors import FederationError, OutputError
 
 log = logging.getLogger("flwr")
 Take = Callable[[int, Message], None]
-"""Takes the reply of a node; what it raises is that node's fault."""
+"""Takes the reply of a node; what it raises is that node's fault, but for a full disk of ours."""
 _POLL_SECONDS = 0.2
 _UNREADABLE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -55,7 +55,8 @@ def exchange(
         Why a node's reply does not count, with ``about`` before it, or that none came.
 
     Raises:
-        OSError, OutputError: our own disk is full, or the network fails; no node is to blame.
+        OSError, OutputError: our own disk is full; no node is to blame.
+        grpc.RpcError: the network fails.
     """
     began = clock.monotonic()
     faults: dict[int, str] = {}

@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +42,8 @@ from server.round import Round, SetAside
 from server.spending import Spending
 from server.state import ServerState
 from server.taken import TakenScores, TakenUpdates
+
+log = logging.getLogger("flwr")
 
 
 class Phase(NamedTuple):
@@ -108,9 +111,12 @@ class Federation:
             return
         wanted = max(this.quorum, round(self.config.fraction * len(nodes)))
         this.asked = self.rng.sample(sorted(nodes), wanted)
+        log.info("round %d: %d of %d sites are asked", this.number, wanted, this.present)
 
     def train(self, this: Round) -> None:
         """Ask for updates, and merge them."""
+        if not this.asked:
+            return
         check_memory(
             self.config.strategy.kind,
             self.state.rule.fold(),
@@ -135,15 +141,15 @@ class Federation:
         this.bytes_up = taken.bytes
         if len(good) < this.quorum:
             return
-        fold = state.rule.fold()
+        fold, before = state.rule.fold(), state.rule.memory()
         taken.fill(fold, good)
         try:
             weights = state.rule.merge(this.number, state.weights, fold)
+            if problem := weights_problem(weights, state.expected):
+                raise FederationError(f"the merged weights: {problem}")
         except FederationError as error:
+            state.rule.restore(before)
             this.blame(SERVER, str(error))
-            return
-        if problem := weights_problem(weights, state.expected):
-            this.blame(SERVER, f"the merged weights: {problem}")
             return
         for place in fold.left_out:
             this.blame(name(good[place]), f"{self.config.strategy.kind} took another's")

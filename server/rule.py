@@ -45,7 +45,7 @@ class Rule(Protocol):
         """What takes in the updates of a round, empty."""
 
     def merge(self, number: int, weights: Arrays, fold: Fold) -> Arrays:
-        """The weights after round ``number``, in float32, from those before it.
+        """The weights after round ``number``, in float32, from those before it, which stay.
 
         Raises:
             FederationError: these updates make none.
@@ -55,7 +55,7 @@ class Rule(Protocol):
         """What it remembers, to be kept on the disk."""
 
     def restore(self, memory: Arrays) -> None:
-        """Take up what `memory` gave, among other arrays."""
+        """Take up what `memory` gave, among other arrays; without any, know nothing."""
 
 
 @dataclass
@@ -92,8 +92,7 @@ class FlowerRule:
 
     def restore(self, memory: Arrays) -> None:
         for moment in _MOMENTS:
-            if values := under(moment, memory):
-                setattr(self.strategy, moment, values)
+            setattr(self.strategy, moment, under(moment, memory) or None)
 
 
 def rule_for(config: StrategyConfig, expected: Signature) -> Rule:

@@ -36,7 +36,8 @@ class ServerState:
         if _USUAL in memory:
             state.bounds.usual = float(memory[_USUAL][0])
         if state.average is not None and _ROUNDS in memory:
-            state.average.mean, state.average.rounds = dict(released), int(memory[_ROUNDS][0])
+            if rounds := int(memory[_ROUNDS][0]):  # else the mean begins with the first merge
+                state.average.mean, state.average.rounds = dict(released), rounds
             state.weights = under(_TRAINED, memory)
         return state
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*(ROOT / "docs").glob("**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*(ROOT / "docs").glob("**/*.md"), *ROOT.glob("[!C]*.md"), ROOT / "CONTRIBUTING.md"]
 CODE = ("facemorph_core", "client", "server", "simulations", "benchmarks", "tools", "examples")
 FILES = [file for folder in (*CODE, "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
 DATA = {"crt", "facemorph", "json", "jsonl", "key", "npy", "npz", "pem", "toml", "yaml", "yml"}

@@ -1,1 +1,1 @@
-"""What makes the files in `facemorph_core/assets` again; nothing at runtime needs it."""
+"""What makes files of this repository and its documentation; nothing at runtime needs it."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace, align_face, choose_face
-from facemorph_core.alignment.landmarks import DlibDetector
+from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
 from facemorph_core.alignment.photo import decode_photo, open_photo
 from facemorph_core.disk.hashing import stream_sha256
 from facemorph_core.errors import PhotoError
@@ -93,7 +93,7 @@ def _aligned(path: Path, face: FaceRule) -> tuple[AlignedFace, str] | str:
 
 
 @cache
-def _detector() -> DlibDetector:
+def _detector() -> LandmarkDetector:
     return DlibDetector()
 
 

@@ -16,7 +16,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.app import CODE
+from client.app import APP
 from client.app import app as client_app
 from facemorph_core.config import load_run_config
 from facemorph_core.errors import ConfigError, LimitsExceeded
@@ -57,7 +57,7 @@ class Coordinator:
         told = {
             "run-id": "0123456789abcdef",
             "server-round": number,
-            **Handshake.here(config, CODE).as_strings(),
+            **Handshake.here(config, APP).as_strings(),
         }
         arrays = ArrayRecord({name: Array(value.numpy()) for name, value in weights.items()})
         content = RecordDict({"arrays": arrays, "config": ConfigRecord(told)})

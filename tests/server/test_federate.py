@@ -281,6 +281,33 @@ def test_nothing_of_a_round_is_there_in_the_next():
     assert whole.failed_in_a_row == 0
 
 
+@pytest.mark.parametrize("before", [0, 2])
+def test_weights_that_will_not_do_leave_nothing_in_the_rule(before, monkeypatch):
+    """FedAdam's moments are those of the rounds that brought something."""
+    grid = Answers(dict.fromkeys((1, 2), pulling(10, np.ones(3))))
+    adam = {"kind": "fedadam", "learning_rate": 0.1}
+    whole = federation(grid, Clock(), simulated=False, quorum=2, strategy=adam, evaluate_every=0)
+    for number in range(1, before + 1):
+        assert whole.hold(number).merged
+    kept = whole.state.memory()
+    with monkeypatch.context() as patch:
+        patch.setattr("server.federate.weights_problem", lambda *_: "not finite")
+        failed = whole.hold(before + 1)
+    assert [each.reason for each in failed.set_aside] == ["the merged weights: not finite"]
+    after = whole.state.memory()
+    assert after.keys() == kept.keys()
+    assert all(np.array_equal(after[name], kept[name]) for name in kept)
+
+
+def test_a_running_mean_begins_with_the_first_merge_also_after_a_kill():
+    config = FederationConfig(ema_decay=0.9)
+    fresh = ServerState(config, SHAPES, WEIGHTS)
+    again = ServerState.restored(config, SHAPES, fresh.released, fresh.memory())
+    for state in (fresh, again):
+        state.advance({"encoder.a": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(again.released["encoder.a"], fresh.released["encoder.a"])
+
+
 def test_a_question_says_the_words_that_both_ends_know():
     grid = Answers({1: pulling(10, np.ones(3))})
     whole = federation(

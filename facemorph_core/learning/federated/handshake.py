@@ -26,16 +26,16 @@ class Handshake:
     config_digest: str
     """SHA-256 of the resolved config."""
     code_digest: str
-    """SHA-256 of the client code that is running, so that a stale checkout is noticed."""
+    """SHA-256 of the app's code and configs, so that a stale checkout is noticed."""
 
     @classmethod
-    def here(cls, config: RunConfig, client_code: Path) -> Handshake:
-        """What this process runs; ``client_code`` is the folder of the ClientApp's sources."""
+    def here(cls, config: RunConfig, app: Path) -> Handshake:
+        """What this process runs; ``app`` is the folder that holds ``client/`` and ``server/``."""
         return cls(
             facemorph_core.__version__,
             core_sha256(),
             digest(config),
-            code_digest(client_code),
+            code_digest(app),
         )
 
     def as_strings(self) -> dict[str, str]:
@@ -60,9 +60,12 @@ class Handshake:
                 raise Refused(refusal, f"{refusal.sentence} ({told})")
 
 
-def code_digest(folder: Path) -> str:
-    """SHA-256 of the Python files directly in ``folder``: what travels in the app's bundle.
+def code_digest(app: Path) -> str:
+    """SHA-256 of what travels in the app's bundle: files directly in its two halves, and configs.
 
-    ``__main__.py``, a site's own command, does not.
+    ``__main__.py``, an operator's own command where there is one, does not travel.
+    ``pyproject.toml`` does, and is left out: Flower writes it anew.
     """
-    return files_sha256(folder, (f for f in folder.glob("*.py") if f.name != "__main__.py"))
+    halves = (file for half in ("client", "server") for file in (app / half).glob("*.py"))
+    configs = (file for file in (app / "configs").rglob("[!.]*") if file.is_file())
+    return files_sha256(app, [*(f for f in halves if f.name != "__main__.py"), *configs])

@@ -157,7 +157,8 @@ def read_facts(run: Path, checkpoint: Checkpoint) -> Facts:
     last: dict[str, Any] = {}
     for row in rows:
         last |= row if row[unit] == number else {}
-    sites = {site for row in rows for site in row.get("used", ())}
+    merged = [row for row in rows if row.get("merged", True)]
+    sites = {site for row in merged for site in row.get("used", ())}
     counted = {
         "sites": len(sites),
         "examples": last.get("examples"),

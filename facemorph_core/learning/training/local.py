@@ -51,7 +51,8 @@ class LocalRound:
     progress: tuple[float, float] = (0.0, 1.0)
     """The slice of the whole run that this round is, for the schedules."""
     seed: int = 0
-    """Of everything random; under differential privacy nothing comes from it."""
+    """Of everything random, so that rounds of one seed repeat each other; under differential
+    privacy nothing comes from it."""
     proximal_mu: float = 0.0
     """Weight of FedProx's term, which holds the weights near those that came; 0 without."""
     on_step: OnStep | None = None

@@ -89,12 +89,17 @@ A term is computed where its weight is above 0. A loss of one's own is a line he
 """
 
 
+def weight_of(name: str, loss: LossConfig) -> float:
+    """What a term weighs in a run; a config that has no such key, one of before it, gives it 0."""
+    return float(getattr(loss, name, 0.0))
+
+
 def weights_at(loss: LossConfig, share: float, *, latent_dim: int) -> dict[str, float]:
     """The weight of each term at one moment of the run.
 
     KL is measured in nats per image and weighed per latent number, hence the division.
     """
-    return {name: getattr(loss, name) for name in TERMS} | {
+    return {name: weight_of(name, loss) for name in TERMS} | {
         "kl": kl_weight(loss, share) / latent_dim,
         "adversarial": adversarial_weight(loss, share),
     }
@@ -110,7 +115,7 @@ def reconstruction_terms(
 ) -> Terms:
     """The values of `TERMS` that weigh something, one number per image, in that order."""
     shown = Pass(made, seen, nets, crops)
-    values = {name: term(shown) for name, term in TERMS.items() if getattr(config.loss, name) > 0}
+    values = {name: term(shown) for name, term in TERMS.items() if weight_of(name, config.loss) > 0}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -82,6 +82,8 @@ class Gradients(Protocol):
     def fill(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
         """Put the gradient of these rows of ``faces`` into the model's parameters.
 
+        What learns beside the model takes its own step.
+
         Returns:
             The mean of each term over the rows, and their weighted sum as "loss".
         """

@@ -169,6 +169,16 @@ def test_an_own_term_is_weighed_and_leads_the_gradient(model, images, monkeypatc
     torch.testing.assert_close(whole - rest, 0.25 * gradient(model, values()["worst"].mean()))
 
 
+def test_a_run_of_before_an_own_term_is_what_it_was(model, images, monkeypatch):
+    before = weights_at(LossConfig(), 0.5, latent_dim=NUMBERS)
+    monkeypatch.setitem(TERMS, "worst", worst)
+    assert weights_at(LossConfig(), 0.5, latent_dim=NUMBERS) == before | {"worst": 0.0}
+    made, seen, crops = model(images, stream(0, "posterior")), Batch(images, 1.0), stream(0, "crop")
+    config = RunConfig(name="x")
+    terms = reconstruction_terms(made, seen, config, nets=FeatureNets(), crops=crops)
+    assert "worst" not in terms
+
+
 def gradient(model: Autoencoder, loss: torch.Tensor) -> torch.Tensor:
     return torch.cat([each.ravel() for each in torch.autograd.grad(loss, [*model.parameters()])])
 

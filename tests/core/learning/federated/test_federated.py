@@ -193,10 +193,11 @@ def test_weights_of_another_model_are_refused():
 
 
 def test_a_handshake_names_what_differs(tmp_path):
-    (tmp_path / "app.py").write_text("a = 1")
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client" / "app.py").write_text("a = 1")
     here = Handshake.here(RunConfig(name="x"), tmp_path)
     here.require(here.as_strings())
-    (tmp_path / "app.py").write_text("a = 2")
+    (tmp_path / "client" / "app.py").write_text("a = 2")
     with pytest.raises(Refused) as caught:
         Handshake.here(RunConfig(name="x"), tmp_path).require(here.as_strings())
     assert caught.value.refusal is Refusal.CODE_DIFFERS

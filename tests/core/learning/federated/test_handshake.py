@@ -20,7 +20,6 @@ from facemorph_core.learning.federated.refusal import Refused
 
 CORE = Path(facemorph_core.__file__).parent
 CHECKOUT = CORE.parent
-CLIENT = CHECKOUT / "client"
 needs_checkout = pytest.mark.skipif(
     not (CHECKOUT / "pyproject.toml").exists(), reason="facemorph_core is not that of a checkout"
 )
@@ -30,7 +29,7 @@ import json
 from pathlib import Path
 from facemorph_core.config import RunConfig
 from facemorph_core.learning.federated import Handshake
-print(json.dumps(Handshake.here(RunConfig(name="x"), Path({str(CLIENT)!r})).as_strings()))
+print(json.dumps(Handshake.here(RunConfig(name="x"), Path({str(CHECKOUT)!r})).as_strings()))
 """
 
 
@@ -54,7 +53,7 @@ def said_by(copied: Path) -> dict[str, str]:
 
 
 def test_a_core_without_its_noise_is_refused_and_the_log_has_both_digests(copied):
-    here = Handshake.here(RunConfig(name="x"), CLIENT)
+    here = Handshake.here(RunConfig(name="x"), CHECKOUT)
     mechanism = copied / "learning" / "privacy" / "mechanism.py"
     text = mechanism.read_text()
     assert text.count(NOISE) == 1
@@ -68,7 +67,7 @@ def test_a_core_without_its_noise_is_refused_and_the_log_has_both_digests(copied
 
 
 def test_a_core_that_says_nothing_of_itself_is_refused():
-    here = Handshake.here(RunConfig(name="x"), CLIENT)
+    here = Handshake.here(RunConfig(name="x"), CHECKOUT)
     with pytest.raises(Refused, match="core_digest"):
         here.require({k: v for k, v in here.as_strings().items() if k != "core_digest"})
 

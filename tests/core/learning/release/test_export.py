@@ -201,6 +201,7 @@ def run(tmp_path: Path) -> Path:
     rows = [
         {"round": 0, "used": [], "server": {"psnr": 9.0}, "seconds": 1},
         {"round": 1, "used": ["1", "2"], "server": {"psnr": 11.0}, "seconds": 30},
+        {"round": 2, "used": ["7"], "merged": False},
         {
             "round": 10,
             "merged": True,
