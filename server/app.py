@@ -21,14 +21,13 @@ from facemorph_core.errors import FaceMorphError
 from facemorph_core.learning.federated import Handshake, shared_weights, signature, weights_problem
 from facemorph_core.learning.models import build_model
 from facemorph_core.learning.training.start import starting_model
-from server.choose import choose_run
 from server.conclude import conclude
 from server.federate import Federation
 from server.keeper import RoundKeeper
 from server.presence import Presence
 from server.round import Round
 from server.runs import RunDirectory
-from server.runstate import reason, tell_starter
+from server.runstate import choose_run, reason, tell_starter
 from server.scoring import PublicFaces
 from server.spending import Spending, log_told
 from server.state import ServerState

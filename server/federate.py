@@ -34,7 +34,7 @@ from facemorph_core.errors import FederationError
 from facemorph_core.learning.federated import merge_reports, weights_problem, wire
 from facemorph_core.learning.privacy.told import Of
 from server.exchange import Take, exchange
-from server.fold import check_memory
+from server.fold import Fold, check_memory
 from server.names import SERVER
 from server.presence import Presence
 from server.records import packed, size_of
@@ -117,9 +117,10 @@ class Federation:
         """Ask for updates, and merge them."""
         if not this.asked:
             return
+        fold = self.state.rule.fold()
         check_memory(
             self.config.strategy.kind,
-            self.state.rule.fold(),
+            fold,
             self.state.expected,
             sites=len(this.asked),
             limit=self.config.reply_memory,
@@ -130,9 +131,9 @@ class Federation:
             mu = self.state.rule.proximal_mu
             question = self.question(this, weights, proximal_mu=mu)
             self.ask(this, TRAINING, this.asked, question, taken.take)
-            self.merge(this, taken)
+            self.merge(this, taken, fold)
 
-    def merge(self, this: Round, taken: TakenUpdates) -> None:
+    def merge(self, this: Round, taken: TakenUpdates, fold: Fold) -> None:
         """Make the next weights of the updates, if there are enough and they make any."""
         name, state = self.sites.names.of, self.state
         good = sorted(taken.nodes, key=self.sites.names.order)
@@ -141,7 +142,7 @@ class Federation:
         this.bytes_up = taken.bytes
         if len(good) < this.quorum:
             return
-        fold, before = state.rule.fold(), state.rule.memory()
+        before = state.rule.memory()
         taken.fill(fold, good)
         try:
             weights = state.rule.merge(this.number, state.weights, fold)

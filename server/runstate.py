@@ -24,6 +24,7 @@ __all__ = [
     "RUNS",
     "RunState",
     "as_error",
+    "choose_run",
     "read_state",
     "reason",
     "tell_starter",
@@ -99,7 +100,7 @@ RUNS = Runs(
     elsewhere="give this run another folder",
     log=logging.getLogger("flwr"),
 )
-read_state, write_state = RUNS.read, RUNS.write
+read_state, write_state, choose_run = RUNS.read, RUNS.write, RUNS.choose
 
 
 def as_error(words: str, *, otherwise: str) -> FederationError:

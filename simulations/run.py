@@ -33,9 +33,8 @@ from facemorph_core.machine.progress import Progress
 from facemorph_core.machine.quiet import SWITCHES
 from facemorph_core.shards.cache import expanded, shard_for
 from facemorph_core.shards.shard import check_size
-from server.choose import choose_run
 from server.runs import RunDirectory
-from server.runstate import REASON_FILE, RUNS, as_error, read_state
+from server.runstate import REASON_FILE, RUNS, as_error, choose_run, read_state
 from simulations.bundling import APP, inside_app, require_travelling
 from simulations.family import family
 from simulations.machine import federation_settings, without_another_ray

@@ -17,9 +17,8 @@ from facemorph_core.disk.records import read_metrics
 from facemorph_core.errors import ConfigError, FederationError, ModelError, OutputError
 from facemorph_core.learning.release.from_run import find_checkpoint
 from server.checkpoints import Checkpoints
-from server.choose import choose_run
 from server.runs import RunDirectory
-from server.runstate import read_state, write_state
+from server.runstate import choose_run, read_state, write_state
 
 CONFIG = RunConfig(name="test", federation={"rounds": 5, "keep_checkpoints": 2})
 WEIGHTS = {"encoder.a": np.arange(3, dtype=np.float32)}
