@@ -111,8 +111,8 @@ def tracked() -> set[str]:
 def test_what_travels_lies_directly_in_client_and_server_and_nothing_else_does(
     tmp_path: Path,
 ) -> None:
-    checkout = tmp_path / "checkout"
-    for name in tracked():
+    checkout, names = tmp_path / "checkout", tracked()
+    for name in names:
         if name.split("/")[0] in ("client", "server", "configs", "pyproject.toml", ".gitignore"):
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout / name)
@@ -133,7 +133,7 @@ def test_what_travels_lies_directly_in_client_and_server_and_nothing_else_does(
         inside = {name for name in archive.namelist() if not name.startswith(".info/")}
     expected = {
         name
-        for name in tracked()
+        for name in names
         if re.fullmatch(r"(client|server)/[^/]+\.py|configs/[^/]+\.yaml", name)
         and not name.endswith("/__main__.py")
     }
