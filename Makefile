@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?=
 TORCH_INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: help install demo test test-runtime test-fast check docs format bench proto clean
+.PHONY: help install demo test test-runtime test-fast test-gpu check docs format bench proto clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test-runtime: $(RUNTIME)/.installed  ## what morphs, tested where there is no to
 
 test-fast: install  ## the tests that take no more than a moment each
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-gpu: install  ## what trains on a GPU, held to the CPU; needs a GPU
+	@$(BIN)/python -m pytest -m gpu
 
 check: install  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

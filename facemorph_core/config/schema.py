@@ -180,7 +180,8 @@ class TrainingConfig(Section):
     """What matrices are multiplied in, by networks and by Muon. auto: bfloat16 where the device
     computes it natively, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+    """Where to compute; auto takes a GPU if there is one. A private round with an identity term
+    is computed on the CPU all the same."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0 leaves torch's own choice."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +17,8 @@ from facemorph_core.errors import ConfigError
 from facemorph_core.machine.cores import granted
 
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 in hardware
+CUBLAS_REPEATS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""What the library that multiplies matrices on a GPU reads when it starts: one way for each."""
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Variables that hold oneDNN, which multiplies for torch, to a processor's older features."""
 OLDER = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -41,6 +45,31 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    @contextlib.contextmanager
+    def repeatable(self, *, strictly: bool = False) -> Iterator[None]:
+        """Inside, the same numbers lead to the same numbers, and float32 is float32.
+
+        A CPU is like that. A GPU left to itself adds up in another order each time, and in
+        convolutions drops 13 of float32's 24 bits (TF32). The gradient of the identity net's
+        sampling stays as it is there; ``strictly`` makes it a RuntimeError instead.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        os.environ.setdefault(*CUBLAS_REPEATS)
+        cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+        before = torch.get_deterministic_debug_mode()
+        precision, filled = cudnn.allow_tf32, memory.fill_uninitialized_memory
+        torch.use_deterministic_algorithms(True, warn_only=not strictly)
+        cudnn.allow_tf32, memory.fill_uninitialized_memory = False, False
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*deterministic")
+                yield
+        finally:
+            cudnn.allow_tf32, memory.fill_uninitialized_memory = precision, filled
+            torch.set_deterministic_debug_mode(before)
 
 
 def choose_compute(config: TrainingConfig) -> Compute:

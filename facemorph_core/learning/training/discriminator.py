@@ -60,6 +60,11 @@ class DiscriminatorState:
         """Write both to one safetensors file, whole or not at all."""
         save_tensors(path, self.tensors(), private=True)  # it remembers the faces it saw
 
+    def to(self, device: torch.device) -> None:
+        """Move both: what an optimiser remembers does not follow its network by itself."""
+        self.network.to(device)
+        self.optimiser.load_state_dict(self.optimiser.state_dict())
+
     def tensors(self) -> dict[str, Tensor]:
         return prefixed("network", self.network.state_dict()) | prefixed(
             "optimiser", optimiser_tensors(self.optimiser, self._named)

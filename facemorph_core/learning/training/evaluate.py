@@ -61,12 +61,12 @@ def face_scores(
     at_once: int = BATCH,
 ) -> dict[str, NDArray[np.float64]]:
     """{"squared_error", "l1", "psnr", "ssim"}, each (n,): one number for each of these rows."""
-    device = choose_compute(config.training).device
+    compute = choose_compute(config.training)
     geometry = geometry_of(config.model.geometry, model.image_size)
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in SCORES}
     was_training = model.training
-    model.to(device).eval()
-    with cpu_threads(config.training.threads):
+    model.to(compute.device).eval()
+    with cpu_threads(config.training.threads), compute.repeatable():
         for start in range(0, len(rows), at_once):
             batch = rows[start : start + at_once]
             pixels = shard.images(batch)

@@ -56,7 +56,8 @@ class BatchGradients:
         if has_adversary(config):
             fresh_seed = derive_seed(seed, "discriminator")
             self.discriminator = discriminator or DiscriminatorState.fresh(config, seed=fresh_seed)
-            self.discriminator.network.to(self.compute.device).train()
+            self.discriminator.to(self.compute.device)
+            self.discriminator.network.train()
 
     def fill(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
         """Put the gradient into the model's parameters; see `Gradients.fill`.
@@ -64,6 +65,10 @@ class BatchGradients:
         Raises:
             TrainingDiverged: a term is not finite.
         """
+        with self.compute.repeatable():
+            return self._filled(faces, rows, at)
+
+    def _filled(self, faces: Faces, rows: NDArray[np.int64], at: Moment) -> dict[str, float]:
         watched = self.config.loss.identity_faces
         batch = load_batch(faces, rows, self.config, self.compute.device, watched=watched)
         batch = augmented(batch, self.config.training, at.stream(self.seed, "augment"))

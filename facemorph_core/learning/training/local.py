@@ -155,6 +155,8 @@ def in_training(
             raise
         finally:
             at_rest(model)
+            if discriminator is not None:
+                discriminator.to(torch.device("cpu"))
 
 
 def at_rest(model: Autoencoder) -> None:

@@ -9,8 +9,10 @@ What one photo can do to the sum of a step is bounded by clipping, so nothing el
 one photo to another. Each photo therefore goes through the networks alone: what is drawn for it
 (mirroring, light, posterior noise, crop) belongs to it and not to its place in a batch, and so
 does the rounding, which depends on the size of a batch and which crafted weights can enlarge to
-anything. On a CPU that takes 1.4 times as long as Opacus' gradients of whole batches. The round is
-charged before its first step and stays charged whatever happens.
+anything. On a CPU that takes 1.4 times as long as Opacus' gradients of whole batches. A GPU adds
+up in one order while a gradient is computed, and where it cannot (the identity term), the round is
+computed on the CPU. The round is charged before its first step and stays charged
+whatever happens.
 
 What is not covered never leaves: losses are computed on the photos without noise and are for the
 site's own screen only. How long a round takes tells roughly how many photos were drawn, and is
@@ -137,7 +139,7 @@ class PhotoGradients:
     ) -> None:
         self.config, self.privacy = config, private_config(config)
         self.secret, self.expected = secret, expected
-        self.compute = Compute(choose_compute(config.training).device, bfloat16=False)
+        self.compute = repeatable_compute(config)
         self.model = model.to(self.compute.device).train()
         self.parameters = list(model.parameters())
         self.nets = load_feature_nets(config, self.compute.device)
@@ -177,9 +179,19 @@ class PhotoGradients:
 
         batch = load_batch(faces, np.array([row]), self.config, self.compute.device)
         batch = augmented(batch, self.config.training, drawn("change"))
-        made: Reconstruction = self.model(batch.images, drawn("posterior"))
-        terms = reconstruction_terms(made, batch, self.config, nets=self.nets, crops=drawn("crop"))
         weights = weights_at(self.config.loss, at.share, latent_dim=self.model.latent_dim)
-        loss = total(terms, weights).sum()
+        with self.compute.repeatable(strictly=True):
+            made: Reconstruction = self.model(batch.images, drawn("posterior"))
+            crops = drawn("crop")
+            terms = reconstruction_terms(made, batch, self.config, nets=self.nets, crops=crops)
+            loss = total(terms, weights).sum()
+            gradients = torch.autograd.grad(loss, self.parameters)
         values = {name: float(term.detach()) for name, term in terms.items()}
-        return torch.autograd.grad(loss, self.parameters), values | {"loss": float(loss.detach())}
+        return gradients, values | {"loss": float(loss.detach())}
+
+
+def repeatable_compute(config: RunConfig) -> Compute:
+    """In float32, where a photo's gradient is the same whatever else was computed."""
+    chosen = choose_compute(config.training)
+    device = torch.device("cpu") if config.loss.identity else chosen.device
+    return Compute(device, bfloat16=False)

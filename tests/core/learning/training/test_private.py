@@ -55,6 +55,7 @@ from facemorph_core.learning.training.objective import (
 from facemorph_core.learning.training.private import (
     PhotoGradients,
     planned_release,
+    repeatable_compute,
     train_privately,
 )
 from facemorph_core.learning.training.private_scores import RANGES, score_privately
@@ -262,15 +263,30 @@ def test_a_photo_that_breaks_the_arithmetic_counts_as_nothing():
     config, faces, rows = run_config("ae"), Faces.made(4), np.arange(4)
     faces.pixels[:] = np.random.default_rng(0).integers(127, 129, faces.pixels.shape)
     faces.pixels[2] = 255
-    model = awake(config)
-    with torch.no_grad():
-        model.encoder.stem.weight.mul_(1e20)
-    gradients = photo_gradients(config, copy.deepcopy(model))
-    finite = [bool(flat(gradients.of_photo(faces, i, AT)[0]).isfinite().all()) for i in range(4)]
-    assert finite == [True, True, False, True]
+
+    def crafted(power: int) -> Autoencoder:
+        model = awake(config)
+        with torch.no_grad():
+            model.encoder.stem.weight.mul_(10.0**power)
+        return model
+
+    def finite(model: Autoencoder) -> list[bool]:
+        found = photo_gradients(config, copy.deepcopy(model))
+        return [bool(flat(found.of_photo(faces, i, AT)[0]).isfinite().all()) for i in range(4)]
+
+    # a CPU's norms overflow from 1e19 on, an H200's from 1e34
+    model = next(m for m in map(crafted, range(19, 39)) if finite(m) == [True, True, False, True])
     whole = clipped_sum(config, faces, rows, model)
     assert whole.isfinite().all()
     torch.testing.assert_close(whole, clipped_sum(config, faces, np.delete(rows, 2), model))
+
+
+def test_where_a_gpu_cannot_repeat_a_gradient_a_round_is_computed_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for loss, device in (({"l1": 1.0}, "cuda"), ({"identity": 1.0}, "cpu")):
+        chosen = repeatable_compute(run_config(loss=loss))
+        assert (chosen.device.type, chosen.bfloat16) == (device, False)
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
@@ -283,7 +299,7 @@ def test_the_photos_gradients_add_up_to_that_of_their_batch_in_every_layer(
     noise = torch.randn(3, 28, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(
         "facemorph_core.learning.models.base.Posterior.sample",
-        lambda it, _: it.mean + (0.5 * it.log_var).exp() * noise[drawn.rows],
+        lambda it, _: it.mean + (0.5 * it.log_var).exp() * noise[drawn.rows].to(it.mean),
     )
     config, faces = run_config(kind, model={"image_size": size}), Faces.made(3, size=size)
     drawn = SimpleNamespace(rows=slice(None))
@@ -297,7 +313,7 @@ def test_the_photos_gradients_add_up_to_that_of_their_batch_in_every_layer(
     gradients, parts = photo_gradients(config, awake(config).to(memory_format=order)), []
     for row in range(3):
         drawn.rows = slice(row, row + 1)
-        parts.append(gradients.of_photo(faces, row, AT)[0])
+        parts.append([each.cpu() for each in gradients.of_photo(faces, row, AT)[0]])
     # a bias before a norm of single channels changes nothing: its gradient is rounding
     rounding = 1e-6 * max(float(gradient.norm()) for gradient in expected)
     for name, whole, *each in zip(dict(model.named_parameters()), expected, *parts, strict=True):

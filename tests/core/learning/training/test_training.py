@@ -307,6 +307,15 @@ def test_the_discriminator_survives_on_disk_with_its_optimiser(tmp_path: Path):
     assert torch.equal(flat(kept.network), flat(loaded.network))
 
 
+def test_the_optimiser_follows_its_discriminator_to_another_device():
+    """As it must from a file, read on the CPU, to a GPU; here to a device that holds no numbers."""
+    kept = DiscriminatorState.fresh(run_config("vaegan"), seed=1)
+    trained(run_config("vaegan"), Faces.made(8), discriminator=kept)
+    assert any(name.startswith("optimiser/") for name in kept.tensors())
+    kept.to(torch.device("meta"))
+    assert all(tensor.is_meta for tensor in kept.tensors().values())
+
+
 def test_a_damaged_or_foreign_discriminator_is_refused(tmp_path: Path):
     config, path = run_config("vaegan"), tmp_path / "d.safetensors"
     path.write_bytes(b"not safetensors")
