@@ -25,6 +25,10 @@ FaceMorphError                 1
 ├── PairsError                14   a table of pairs of photos cannot be used
 ├── LimitsExceeded            15   a run asks for what the site's own limits forbid
 └── DeltaTooLarge             16   a promise that giving away a whole photo would keep
+
+>>> error = NoFaceFound("group.jpg", "no face was found", hint="use a larger photo")
+>>> str(error), error.exit_code, error.hint
+('group.jpg: no face was found', 4, 'use a larger photo')
 """
 
 from __future__ import annotations

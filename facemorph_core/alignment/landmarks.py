@@ -46,7 +46,16 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectedFace:
-    """One face of an image."""
+    """One face of an image.
+
+    Examples:
+        What a detector of one's own says of an image that was aligned before:
+
+        >>> from facemorph_core.alignment import mean_shape
+        >>> face = DetectedFace(mean_shape(), box=(0, 0, 128, 128), score=1.0)
+        >>> face.landmarks.shape
+        (68, 2)
+    """
 
     landmarks: Points
     """(68, 2), (x, y) pixels of the image; may lie outside it where a face is cut."""

@@ -68,7 +68,15 @@ class Member(_Part):
 
 
 class Manifest(_Part):
-    """Everything a reader needs before touching a weight; unknown or missing fields are refused."""
+    """Everything a reader needs before touching a weight; unknown or missing fields are refused.
+
+    Examples:
+        >>> from facemorph_core import open_bundle
+        >>> from facemorph_core.bundle.find import find_model
+        >>> manifest = open_bundle(find_model("starter")).manifest
+        >>> manifest.image_size, manifest.latent_dim, manifest.network_numbers
+        (128, 128, 104)
+    """
 
     format_version: Literal[1] = 1
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]

@@ -452,7 +452,13 @@ class PrivacyConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that decides a run."""
+    """Everything that decides a run.
+
+    Examples:
+        >>> config = RunConfig(name="mine", training={"epochs": 3})
+        >>> config.model.kind, config.training.epochs, config.privacy
+        ('vae', 3, None)
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the run, its directory and its model."""

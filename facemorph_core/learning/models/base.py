@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 
 class Posterior(NamedTuple):
-    """Diagonal Gaussian q(z|x)."""
+    """Diagonal Gaussian q(z|x).
+
+    Examples:
+        >>> Posterior(mean=torch.ones(2, 4), log_var=torch.zeros(2, 4)).kl_to_standard_normal()
+        tensor([2., 2.])
+    """
 
     mean: Float[Tensor, "b d"]
     log_var: Float[Tensor, "b d"]
@@ -34,6 +39,14 @@ class Reconstruction(NamedTuple):
     """What one training pass gives to the losses. ``posterior`` is None for a plain AE.
 
     The images are not cut to [-1, 1]: beyond a cut no gradient would lead back.
+
+    Examples:
+        >>> from facemorph_core.config.schema import AEConfig
+        >>> from facemorph_core.learning.models import build_model
+        >>> model = build_model(AEConfig(image_size=32, width=8, latent_dim=6))
+        >>> made = model(torch.zeros(2, 3, 32, 32), torch.Generator())
+        >>> made.images.shape, made.code.shape, made.posterior
+        (torch.Size([2, 3, 32, 32]), torch.Size([2, 6]), None)
     """
 
     images: Float[Tensor, "b 3 s s"]
@@ -52,6 +65,21 @@ class Autoencoder(nn.Module, ABC):
         decoder: (B, D) -> (B, 3, S, S), meant for [-1, 1] but not bounded.
         image_size: S, pixels.
         latent_dim: D.
+
+    Examples:
+        Every number of a small image is its code:
+
+        >>> class Numbers(Autoencoder):
+        ...     def code(self, images):
+        ...         return self.encoder(images)
+        ...     def forward(self, images, generator):
+        ...         code = self.code(images)
+        ...         return Reconstruction(self.decoder(code), code, None)
+        >>> parts = nn.Flatten(), nn.Unflatten(1, (3, 4, 4))
+        >>> model = Numbers(*parts, image_size=4, latent_dim=48)
+        >>> images = torch.rand(2, 3, 4, 4)
+        >>> bool((model.decode(model.code(images)) == images).all())
+        True
     """
 
     def __init__(

@@ -22,7 +22,14 @@ DAY = timedelta(days=1)
 
 
 class SiteLimits(Section):
-    """The limits of one site. Without a file it has the defaults: nothing leaves without noise."""
+    """The limits of one site. Without a file it has the defaults: nothing leaves without noise.
+
+    Examples:
+        >>> limits = SiteLimits(max_epsilon=3.0)
+        >>> limits.check_faces(photos=40, people=2)
+        Traceback (most recent call last):
+        facemorph_core.errors.LimitsExceeded: min_trained_people: 5, and the shard has 2 to train on
+    """
 
     privacy: Literal["required", "optional"] = "required"
     """required: only rounds under differential privacy are answered; optional: others too, and

@@ -24,7 +24,20 @@ from facemorph_core.shards.shard import check_size
 
 @runtime_checkable
 class Faces(Protocol):
-    """The part of a shard that training reads."""
+    """The part of a shard that training reads.
+
+    Examples:
+        >>> class Grey:
+        ...     size = 128
+        ...     def rows(self, split):
+        ...         return np.arange(4) if split == "train" else np.arange(4, 5)
+        ...     def images(self, rows):
+        ...         return np.full((len(rows), 128, 128, 3), 128, np.uint8)
+        ...     def landmarks(self, rows):
+        ...         return np.zeros((len(rows), 68, 2), np.float32)
+        >>> isinstance(Grey(), Faces)
+        True
+    """
 
     @property
     def size(self) -> int:

@@ -94,6 +94,18 @@ def train_epochs(
         ModelError: the shard's faces have another size than the model's.
         WeightsUnavailable: the perceptual term weighs something and VGG16 is not in the cache.
         TrainingDiverged: the model and the discriminator are back at their start.
+
+    Examples:
+        >>> from facemorph_core.learning.models import build_model
+        >>> from facemorph_core.shards.shard import IndexRow, write_shard
+        >>> faces, landmarks = np.zeros((2, 128, 128, 3), np.uint8), np.zeros((2, 68, 2))
+        >>> index = [IndexRow(person=name, digest=name[0] * 64) for name in ("anna", "ben")]
+        >>> shard = write_shard("trained", faces, landmarks, index)
+        >>> config = RunConfig(name="mine", model={"kind": "vae", "width": 8})
+        >>> model = build_model(config.model)
+        >>> outcome = train_epochs(model, shard, LocalRound(config, epochs=2))
+        >>> outcome.examples, outcome.metrics["images"], sorted(outcome.metrics)
+        (2, 4.0, ['images', 'kl', 'l1', 'loss', 'seconds'])
     """
     config, size = work.config, work.config.training.batch_size
     rows = train_rows(shard, model.image_size)

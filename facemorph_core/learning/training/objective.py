@@ -1,6 +1,10 @@
 """Which loss terms a run has, what they weigh, and their values for one batch.
 
 Everything is per image until `total`; a term whose weight is 0 is not computed at all.
+
+>>> from facemorph_core.config.schema import LossConfig
+>>> weights_at(LossConfig(l1=0.5, kl=2.0, kl_warmup=0.0), 1.0, latent_dim=4)["kl"]
+0.5
 """
 
 from __future__ import annotations
