@@ -17,7 +17,7 @@ import pytest
 
 from simulations.run import APP
 from tests.federation.page import commands_of
-from tests.signals import heeding_signals
+from tests.starting import heeding_signals
 
 KEEP = {c.text for c in commands_of(APP / "docs" / "deployment.md") if c.text.startswith("keep()")}
 HANGS = 100.0  # seconds
@@ -77,9 +77,7 @@ def kept(request, tmp_path) -> Iterator[Callable[[str], Kept]]:
         start = f"keep {sys.executable} {server} {words} & echo $! > keeper; wait $!"
         script = f"{request.param}\n{definition}\n{start}\n"
         command = ["bash", "--noprofile", "--norc", "-c", script]
-        shell = subprocess.Popen(
-            command, cwd=tmp_path, start_new_session=True, preexec_fn=heeding_signals
-        )
+        shell = subprocess.Popen(heeding_signals(command), cwd=tmp_path, start_new_session=True)
         made.append(Kept(tmp_path, shell))
         wait_until(lambda: made[-1].starts == 1)
         return made[-1]

@@ -34,6 +34,7 @@ from facemorph_core.learning.training.compute import cpu_threads
 from facemorph_core.machine import cores
 from facemorph_core.machine.cores import available_cores, cpu_quota
 from tests.federation.local_grid import site_settings, tiny_shard, write_config
+from tests.starting import after
 
 STARTER = Path(__file__).parents[2] / "facemorph_core" / "assets" / "starter.facemorph"
 
@@ -160,8 +161,10 @@ def test_a_user_without_a_home_is_told_and_no_folder_called_tilde_is_made(tmp_pa
 @pytest.mark.parametrize(("model", "code"), [(STARTER, 0), ("nowhere.facemorph", 6)])
 def test_a_command_does_its_work_whatever_was_closed_before(closed, model, code):
     done = subprocess.run(
-        [sys.executable, "-m", "facemorph_core", "inspect", str(model)],
-        preexec_fn=lambda: [os.close(number) for number in closed],
+        after(
+            f"import os\nfor number in {closed}: os.close(number)",
+            [sys.executable, "-m", "facemorph_core", "inspect", str(model)],
+        ),
         check=False,
     )
     assert done.returncode == code
@@ -174,9 +177,7 @@ def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path):
         f"edge.run(lambda: os._exit(open({str(tmp_path / 'precious')!r}, 'w').fileno()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        preexec_fn=lambda: [os.close(number) for number in (0, 1, 2)],
-        check=False,
+        after("import os\nos.closerange(0, 3)", [sys.executable, "-c", script]), check=False
     )
     assert done.returncode > 2
 

@@ -31,6 +31,7 @@ from simulations.machine import federation_settings, without_another_ray
 from simulations.run import APP, with_absolute_paths
 from tests.federation.local_grid import tiny_shard
 from tests.simulations.test_simulation import TINY
+from tests.starting import after
 
 ODD = "Läufe 😀 #1"
 
@@ -118,15 +119,15 @@ def test_a_simulation_in_an_odd_folder_of_a_batch_job_within_a_cluster(tmp_path)
     shard = tiny_shard(there / "shard", count=24)
     overrides = [*TINY, f"data.path={json.dumps(str(shard.path), ensure_ascii=False)}"]
     one_core = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_setaffinity") else None
+    command = [
+        *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
+        *("--runs", str(there / "runs"), "--cpus", "2"),
+        *(f"--set={item}" for item in [*overrides, "federation.rounds=1"]),
+    ]
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
-            *("--runs", str(there / "runs"), "--cpus", "2"),
-            *(f"--set={item}" for item in [*overrides, "federation.rounds=1"]),
-        ],
+        after(f"import os; os.sched_setaffinity(0, {one_core})", command) if one_core else command,
         cwd=APP,
         env=os.environ | {"FACEMORPH_CACHE": str(tmp_path / "cache"), "RAY_ADDRESS": "127.0.0.1:9"},
-        preexec_fn=one_core and (lambda: os.sched_setaffinity(0, one_core)),
         capture_output=True,
         text=True,
         check=False,

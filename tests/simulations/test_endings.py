@@ -18,8 +18,8 @@ from server.runstate import read_state
 from simulations.family import family
 from simulations.run import APP
 from tests.federation.local_grid import tiny_shard
-from tests.signals import heeding_signals
 from tests.simulations.test_simulation import TINY
+from tests.starting import heeding_signals
 
 CUT_LOOSE = """
 import os, signal, sys, time
@@ -96,14 +96,13 @@ def test_a_family_ends_with_its_starter(
 ) -> None:
     """Also one that has left the tree, the session and the group, and ignores signals."""
     starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER],
+        heeding_signals([sys.executable, "-c", STARTER]),
         cwd=APP,
         env=os.environ | {"PYTHONPATH": str(APP), "TMPDIR": str(short_folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        preexec_fn=heeding_signals,
     )
     assert starter.stdout is not None
     pid, folder = starter.stdout.readline().split()
@@ -160,18 +159,19 @@ def test_flower_and_ray_end_with_the_simulation(
     overrides = [*TINY, f"data.path={shard.path}", "federation.rounds=500"]
     with (tmp_path / "stderr").open("wb") as stderr:
         starter = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
-                *("--runs", str(tmp_path / "runs"), "--cpus", "2"),
-                *(f"--set={item}" for item in overrides),
-            ],
+            heeding_signals(
+                [
+                    *(sys.executable, "-m", "simulations", "run", "configs/default.yaml"),
+                    *("--runs", str(tmp_path / "runs"), "--cpus", "2"),
+                    *(f"--set={item}" for item in overrides),
+                ]
+            ),
             cwd=APP,
             env=os.environ
             | {"TMPDIR": str(short_folder), "FACEMORPH_CACHE": str(tmp_path / "cache")},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
-            preexec_fn=heeding_signals,
         )
     started: set[int] = set()
     try:

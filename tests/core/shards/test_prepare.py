@@ -34,6 +34,7 @@ from facemorph_core.shards.sources import (
     split_people,
 )
 from tests.core.faces import CELEBA, astronaut, folder_of_orl, needs_celeba
+from tests.starting import heeding_signals
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ if __name__ == "__main__":
 def running(*arguments, **options):
     """Python in a process of its own, that finds the library where the tests do."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, *map(str, arguments)]
+    command = heeding_signals([sys.executable, *map(str, arguments)])
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
 
 
@@ -190,11 +191,7 @@ def test_the_end_of_a_session_stops_a_preparation_in_order(number, tmp_path):
     """The workers get the signal too, and the parent does not look for a guilty photo."""
     photos = folder_of_orl(tmp_path / "photos", people=20, photos=10)
     command = ["-m", "facemorph_core", "prepare", photos, "--source", "folder", "--workers", "2"]
-    options = {
-        "stderr": subprocess.PIPE,
-        "start_new_session": True,
-        "preexec_fn": lambda: signal.signal(number, signal.SIG_DFL),  # also under nohup
-    }
+    options = {"stderr": subprocess.PIPE, "start_new_session": True}
     with running(*command, "--out", tmp_path / "shard", **options) as victim:
         progress = tmp_path / "shard.partial" / "progress.jsonl"
         while not (progress.exists() and progress.read_text()):

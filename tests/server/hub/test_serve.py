@@ -45,6 +45,7 @@ from facemorph_core.learning.models.build import build_model
 from facemorph_core.learning.release.write import write_bundle
 from server.hub.catalogue import Catalogue, publish
 from server.hub.serve import SERVICE, start, tls
+from tests.starting import heeding_signals
 
 TOKEN = "a-token-for-the-tests-only"
 
@@ -918,14 +919,13 @@ def test_inspect_shows_the_reference_of_what_a_hub_gave(plain, bundles):
     assert "reference" not in of_a_file.stdout
 
 
-def run_server(*arguments: object, **more) -> subprocess.Popen[str]:
+def run_server(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "server", *map(str, arguments)],
+        heeding_signals([sys.executable, "-m", "server", *map(str, arguments)]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[3],
-        **more,
     )
 
 
@@ -934,13 +934,10 @@ def test_the_operators_commands_and_a_quiet_end(tmp_path, bundles, number):
     published = run_server("publish", bundles[0], tmp_path, "--name", "faces")
     path, _ = published.communicate()
     assert Path(path.strip()) == tmp_path / "faces" / "1.facemorph"
-    process = run_server(
-        *("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback"),
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # also under nohup
-    )
+    process = run_server("hub", tmp_path, "--address", "127.0.0.1:0", "--insecure-loopback")
     try:
         line = process.stdout.readline().strip()
-        assert line.startswith("listening on hub+insecure://127.0.0.1:")
+        assert line.startswith("listening on hub+insecure://127.0.0.1:"), process.communicate()
         url = line.removeprefix("listening on ")
         assert fetch_model(f"{url}/faces").read_bytes() == bundles[0].read_bytes()
         process.send_signal(number)
