@@ -23,6 +23,7 @@ from facemorph_core.cli.morph_options import (
     SizeOption,
     check_photos,
     face_choices,
+    files_read,
     model_facts,
 )
 
@@ -71,7 +72,7 @@ def command(
     check_photos(paths)
     output = out or paths[0].with_name(f"{named_after(paths)}-average.png")
 
-    check_picture(output, force=force)
+    check_picture(output, force=force, inputs=files_read(paths, model))
     choices = face_choices(face, len(paths))
 
     import numpy as np

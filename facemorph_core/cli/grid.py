@@ -19,6 +19,7 @@ from facemorph_core.cli.morph_options import (
     ProvenanceOption,
     check_photos,
     face_choices,
+    files_read,
     model_facts,
 )
 
@@ -64,7 +65,7 @@ def command(
 
     check_photos(photos)
     output = out or photos[0].with_name(f"{named_after(photos)}-grid.png")
-    check_picture(output, force=force)
+    check_picture(output, force=force, inputs=files_read(photos, model))
     choices = face_choices(face, CORNERS)
 
     from facemorph_core.bundle import open_bundle

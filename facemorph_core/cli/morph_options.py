@@ -33,6 +33,7 @@ __all__ = [
     "TextureCurveOption",
     "check_photos",
     "face_choices",
+    "files_read",
     "model_facts",
 ]
 
@@ -120,6 +121,11 @@ def check_photos(photos: list[Path]) -> None:
 
     for photo in photos:
         open_photo(photo).close()
+
+
+def files_read(photos: list[Path], model: str | None) -> list[Path]:
+    """What nothing may be written over: the photos, and the model if it is named as a file."""
+    return [*photos, *([Path(model)] if model else [])]
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:
