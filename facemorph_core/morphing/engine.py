@@ -44,7 +44,7 @@ from facemorph_core.pictures.formats import PLAYED_SIZE
 
 PhotoLike = Path | str | Image.Image | NDArray[np.uint8]
 
-FRAMES_VERSION = 3
+FRAMES_VERSION = 4
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
 
 
