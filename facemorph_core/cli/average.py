@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from facemorph_core.cli.morph_options import (
     ProvenanceOption,
     SizeOption,
     check_photos,
+    doubts_told,
     face_choices,
     files_read,
     model_facts,
@@ -89,8 +90,10 @@ def command(
     weights = np.array([[weight for _, weight in weighed]])
     made = morpher.blend(faces, weights)
     made.save(output, force=force, provenance=provenance)
+    doubts = doubts_told(faces)
     if as_json:
-        facts = {"written": [str(output)], "model": model_facts(bundle), "mode": mode}
+        facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
+        facts |= {"mode": mode, "warnings": doubts}
         shares = made.weights[0].tolist()
         typer.echo(json.dumps(facts | {"weights": shares, "seconds": time.monotonic() - started}))
     else:

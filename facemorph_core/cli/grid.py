@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from facemorph_core.cli.morph_options import (
     ModeOption,
     ProvenanceOption,
     check_photos,
+    doubts_told,
     face_choices,
     files_read,
     model_facts,
@@ -79,8 +80,10 @@ def command(
     with progress_bar("pictures") as progress:
         made = morpher.blend(faces, corner_weights(side), progress=progress)
     made.save(output, columns=side, force=force, provenance=provenance)
+    doubts = doubts_told(faces)
     if as_json:
-        facts = {"written": [str(output)], "model": model_facts(bundle), "mode": mode}
+        facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
+        facts |= {"mode": mode, "warnings": doubts}
         typer.echo(json.dumps(facts | {"side": side, "seconds": time.monotonic() - started}))
     else:
         typer.echo(

@@ -28,6 +28,7 @@ from facemorph_core.cli.morph_options import (
     StepsOption,
     TextureCurveOption,
     check_photos,
+    doubts_told,
     face_choices,
     files_read,
     model_facts,
@@ -162,12 +163,14 @@ def command(
         _write_page(report, morpher, layers, names, note=note)
     if strip is not None:
         _write_strips(strip, morpher, layers, force=force, note=note)
+    doubts = doubts_told(faces)
     if as_json:
         facts = {
             "written": [str(file) for files in [*written, beside] for file in files],
             "model": model_facts(bundle),
             "mode": mode,
             "alphas": sequence.alphas.tolist(),
+            "warnings": doubts,
         }
         typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:

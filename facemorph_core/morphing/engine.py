@@ -57,6 +57,8 @@ class MorphFace:
     layer: Face
     photo: Path | None = None
     """The file that it is from, if it is from one."""
+    doubts: tuple[str, ...] = ()
+    """What is doubtful about it, see `alignment.doubts`."""
 
 
 @dataclass
@@ -133,7 +135,7 @@ class Morpher:
         code = self.bundle.encode(given.pixels[None], given.landmarks[None], fit=self.fit)[0]
         if self.compose == "photo":
             layer = Face(small.pixels, small.landmarks, code, image, small.to_frame)
-            return MorphFace(small, layer, file)
+            return MorphFace(small, layer, file, found.doubts)
         shown = align_face(seen, found.landmarks, size=self._side)
         frame = shown.pixels
         if image.shape[2] == 4:
@@ -143,7 +145,7 @@ class Morpher:
             frame = np.dstack([frame, opacity[..., :1]])
         to_frame = rescaling(FRAME_SIZE / self._side)
         layer = Face(small.pixels, small.landmarks, code, frame, to_frame)
-        return MorphFace(shown, layer, file)
+        return MorphFace(shown, layer, file, found.doubts)
 
     def faces(
         self,
