@@ -167,20 +167,23 @@ class DlibDetector:
         return _place(image, box)
 
     def _detected(self, image: NDArray[np.uint8], *, enough: bool) -> list[DetectedFace]:
-        sights, own = self._upright(image, enough=enough), self._own_scale(image)
-        if all(sight.score < CLEAR for sight in sights):
-            sights = merged([*sights, *turned_sights(image, _look, own)])
-        if not sights:
-            sights = merged(turned_sights(image, _look, 2 * own))
-        if not sights:
-            sights = upright_sights(image, _look_closely, [own, 1.5 * own, 2 * own])
-        settled = (_settled(image, sight) for sight in sights)
-        placed = {at: points for at, points in settled if not at.turn or at.score >= LEAST_TURNED}
-        return [
-            DetectedFace(placed[sight], sight.box, sight.score)
-            for sight in ranked(merged(list(placed)))
-            if is_a_face(placed[sight])
-        ]
+        upright, own = self._upright(image, enough=enough), self._own_scale(image)
+        placed = dict(_settled(image, sight) for sight in upright)
+        if all(sight.score < CLEAR for sight in placed):
+            placed |= _turned_faces(image, own, more_than=max((s.score for s in placed), default=0))
+        if not placed:
+            placed = _turned_faces(image, 2 * own)
+        if not placed:
+            closely = upright_sights(image, _look_closely, [own, 1.5 * own, 2 * own])
+            placed = dict(_settled(image, sight) for sight in closely)
+        faces = []
+        for sight in ranked(merged(list(placed))):
+            points = placed[sight]
+            if not _is_plain(sight, points, own):
+                points = _steadied(image, points)
+            if is_a_face(points):
+                faces.append(DetectedFace(points, sight.box, sight.score))
+        return faces
 
     def _upright(self, image: NDArray[np.uint8], *, enough: bool) -> list[Sight]:
         """From quick to thorough; the last attempt, which costs most, only if nothing was found."""
@@ -200,18 +203,19 @@ FULL_SIDE = 4096
 FAINT, LIFTED = -0.2, 0.5
 """Where nothing else was found: the least score, and the power that shadows are lifted by. Faces in
 the dark and open mouths have such scores; pictures without a face were seen to reach -.27."""
+SEEN_TURNED = 0.2
+"""A face that is 22 degrees from upright has this much, and more once it is looked at upright."""
+SURER = 0.5
+"""So much more score than what was found upright has a face that is turned: an upright one of a low
+score is seen in turned pictures, too."""
 MOST_TURNED = 10.0
 """Degrees from upright beyond which a face is looked at again, upright."""
 
 
 _BOX_IN_FRAME = (62.7, 78.5, 84.6)
 """Centre and side of dlib's box, pixels of the frame: the mean of upright faces of CelebA."""
-_NEARBY = (
-    *((0.0, 0.0, scale, 0.0) for scale in (0.95, 1.0, 1.05)),
-    *((step, 0.0, 1.0, 50 * step) for step in (-0.04, 0.04)),
-    *((0.0, step, 1.0, 50 * step) for step in (-0.04, 0.04)),
-)
-"""Right and down, in sides, scale, and degrees: what a box may lie beside."""
+_NEARBY = ((0, 0, 0), (12, 0, 0), (-12, 0, 0), (0, 12, 0), (0, -12, 0), (0, 0, 14), (0, 0, -14))
+"""Right, down and larger, pixels of a placing crop: what a box may lie beside."""
 FARTHEST_SHAPE, FARTHEST_POINT = 2.6, 1.4
 """Root mean square of the shape's numbers, and pixels of the frame beside what they can say: of the
 faces of CelebA's photos none has more than 2.2 and .8, a misplaced set often both."""
@@ -240,6 +244,16 @@ def _look_closely(image: NDArray[np.uint8]) -> list[tuple[Box, float]]:
     return _look(lifted, at_least=FAINT)
 
 
+def _turned_faces(
+    image: NDArray[np.uint8], scale: float, *, more_than: float = 0.0
+) -> dict[Sight, Points]:
+    """What is a face for sure once it is looked at upright, surer than what is so already."""
+    found = merged(turned_sights(image, _look, scale))
+    settled = (_settled(image, sight) for sight in found if sight.score >= SEEN_TURNED)
+    least = max(LEAST_TURNED, more_than + SURER)
+    return {sight: points for sight, points in settled if sight.score >= least}
+
+
 def _settled(image: NDArray[np.uint8], sight: Sight) -> tuple[Sight, Points]:
     """The sight, or a surer one of the same face from where it is upright, and its landmarks."""
     points = _placed(image, sight)
@@ -251,34 +265,28 @@ def _settled(image: NDArray[np.uint8], sight: Sight) -> tuple[Sight, Points]:
         if nearer is None or nearer.certainty < sight.certainty:
             break
         sight, points = nearer, _placed(image, nearer)
-    is_turned = sight.turn or abs(turn_of(points)) > MOST_TURNED
-    return sight, _steadied(image, points) if is_turned else points
+    return sight, points
+
+
+def _is_plain(sight: Sight, points: Points, own: float) -> bool:
+    """Whether it was clear and upright at first sight: its box lies well."""
+    is_clear = sight.score >= CLEAR and sight.scale == own
+    return is_clear and not sight.turn and abs(turn_of(points)) <= MOST_TURNED
 
 
 def _steadied(image: NDArray[np.uint8], points: Points) -> Points:
-    """The landmarks of a turned face from where the landmarks say that it is, a few times.
+    """The landmarks of a turned or doubtful face from where they say that it is, a few times.
 
-    A box that was found in a turned picture lies less well than that of an upright face: points
-    then differed by a twentieth of the distance of the eyes between turns, and differ by a
-    hundredth like this.
+    Its box lies less well than that of a clear upright face: points differed by a twentieth of the
+    distance of the eyes between turns, and differ by a hundredth like this.
     """
-    (points,) = _placed_around(image, points, [(0.0, 0.0, 1.0, 0.0)])
-    return np.mean(_placed_around(image, points, _NEARBY), axis=0)
-
-
-def _placed_around(
-    image: NDArray[np.uint8], points: Points, changes: Sequence[tuple[float, float, float, float]]
-) -> list[Points]:
-    """Landmarks from the box that a face with ``points`` has, moved, scaled and turned by each."""
-    to_photo, turn = invert_affine(fit_similarity(points, mean_shape())), turn_of(points)
-    found = []
-    for right, down, scale, degrees in changes:
+    for nearby in (_NEARBY[:1], _NEARBY):
+        to_photo = invert_affine(fit_similarity(points, mean_shape()))
         x, y, side = _BOX_IN_FRAME
-        middle = np.array([[x + right * side, y + down * side]])
-        centre = tuple(apply_affine(to_photo, middle)[0].tolist())
-        there = Sight(centre, scale * side * scale_of(to_photo), CLEAR, turn + degrees)
-        found.append(_placed_turned(image, there))
-    return found
+        centre = tuple(apply_affine(to_photo, np.array([[x, y]]))[0].tolist())
+        there = Sight.square(centre, side * scale_of(to_photo), CLEAR, turn_of(points))
+        points = _placed_turned(image, there, nearby)
+    return points
 
 
 _PLACE_SIDE = 300  # side of the box on which landmarks are placed; error .60 -> .42 px of the frame
@@ -306,12 +314,19 @@ def _placed(image: NDArray[np.uint8], sight: Sight) -> Points:
     return _placed_turned(image, sight) if sight.turn else _place(image, sight.box)
 
 
-def _placed_turned(image: NDArray[np.uint8], sight: Sight) -> Points:
+def _placed_turned(
+    image: NDArray[np.uint8], sight: Sight, nearby: Sequence[tuple[int, int, int]] = _NEARBY[:1]
+) -> Points:
+    """The mean of the points from the box and from those beside it."""
     extent = round(_PLACE_SIDE * (1 + 2 * _PLACE_MARGIN))
     there = around(sight.centre, sight.turn, _PLACE_SIDE / sight.side, extent)
-    low = round((extent - _PLACE_SIDE) / 2)
-    box = (low, low, low + _PLACE_SIDE, low + _PLACE_SIDE)
-    points = predict(resample(image, there, size=(extent, extent)), box, _forest())
+    crop = resample(image, there, size=(extent, extent))
+    low, high = (extent - _PLACE_SIDE) // 2, (extent + _PLACE_SIDE) // 2
+    boxes = [
+        (low + right - larger, low + down - larger, high + right + larger, high + down + larger)
+        for right, down, larger in nearby
+    ]
+    points = np.mean([predict(crop, box, _forest()) for box in boxes], axis=0)
     return apply_affine(invert_affine(there), points)
 
 

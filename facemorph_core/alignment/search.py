@@ -29,7 +29,6 @@ from facemorph_core.alignment.geometry import (
     rescaling,
     similarity,
 )
-from facemorph_core.alignment.resample import resample
 
 __all__ = [
     "CLEAR",
@@ -56,7 +55,7 @@ SAME = 0.5
 """Of the smaller of two boxes, so much in the other means one face."""
 TURNS = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
 """Degrees, besides upright: a detector bears 15 and more of them to either side."""
-LEAST_TURNED = 0.7
+LEAST_TURNED = 0.9
 """Score, once it is upright, below which what is found in a turned picture is no face: seven times
 as many things are seen in seven of them."""
 NEAR_SIDE, NEAR_MARGIN = 120, 0.6
@@ -68,23 +67,42 @@ _GREY = (127, 127, 127)
 class Sight:
     """Where a face was seen."""
 
-    centre: tuple[float, float]
-    """(x, y) pixels."""
-    side: float
-    """Of its square, pixels."""
+    box: Box
+    """As it lies when the face is upright."""
     score: float
     turn: float = 0.0
     """Degrees, clockwise, by which the face is turned in the picture."""
+    scale: float = 0.0
+    """That it was seen at; 0 where it was looked at more closely."""
+
+    @classmethod
+    def square(
+        cls, centre: tuple[float, float], side: float, score: float, turn: float = 0.0
+    ) -> Sight:
+        """One whose box has this centre (x, y) and side, pixels."""
+        (x, y), half = centre, side / 2
+        return cls((x - half, y - half, x + half, y + half), score, turn)
 
     @property
-    def box(self) -> Box:
-        """The square, as it lies when the face is upright."""
-        (x, y), half = self.centre, self.side / 2
-        return x - half, y - half, x + half, y + half
+    def centre(self) -> tuple[float, float]:
+        """(x, y) pixels."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def side(self) -> float:
+        """Of a square as large, pixels."""
+        left, top, right, bottom = self.box
+        return (right - left + bottom - top) / 2
 
     @property
     def certainty(self) -> float:
         return certainty_of(self.score)
+
+    @property
+    def standing(self) -> float:
+        """Nothing, a half or a whole: how sure it is, roughly."""
+        return round(2 * self.certainty) / 2
 
     @property
     def weight(self) -> float:
@@ -143,7 +161,9 @@ def nearer_sight(image: NDArray[np.uint8], look: Look, sight: Sight, turn: float
     """The surest one in a crop around ``sight``, turned by ``turn`` instead; None without any."""
     extent = round(NEAR_SIDE * (1 + 2 * NEAR_MARGIN))
     there = around(sight.centre, turn, NEAR_SIDE / sight.side, extent)
-    found = look(resample(image, there, size=(extent, extent)))
+    # grey beyond the border, not reflected: a reflected face would be found as another one
+    crop = cv2.warpAffine(image, there, (extent, extent), flags=cv2.INTER_AREA, borderValue=_GREY)
+    found = look(np.asarray(crop, np.uint8))
     back, scale = invert_affine(there), NEAR_SIDE / sight.side
     seen = [_sight(box, score, back, scale, turn) for box, score in found]
     return max(seen, key=lambda each: each.score, default=None)
@@ -158,9 +178,9 @@ def around(centre: tuple[float, float], turn: float, scale: float, extent: int) 
 
 
 def merged(sights: Sequence[Sight]) -> list[Sight]:
-    """One sight of each face: the surest, and of clear upright ones the first."""
+    """One sight of each face: the surest, and of upright ones that are about as sure the first."""
     kept: list[Sight] = []
-    for sight in sorted(sights, key=lambda each: -each.score if each.turn else -each.certainty):
+    for sight in sorted(sights, key=lambda each: -each.score if each.turn else -each.standing):
         if all(_shared(sight, other) < SAME for other in kept):
             kept.append(sight)
     return kept
@@ -182,8 +202,7 @@ def _at(image: NDArray[np.uint8], look: Look, scale: float, border: int) -> list
     found = []
     for box, score in look(np.asarray(scaled, np.uint8)):
         left, top, right, bottom = ((np.array(box) - border) / step - 0.5).tolist()
-        centre = (left + right) / 2, (top + bottom) / 2
-        found.append(Sight(centre, (right - left + bottom - top) / 2, score))
+        found.append(Sight((left, top, right, bottom), score, scale=scale))
     return found
 
 
@@ -211,7 +230,7 @@ def _sight(box: Box, score: float, back: Affine, scale: float, turn: float) -> S
     left, top, right, bottom = box
     middle: Points = np.array([[(left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5]])
     x, y = apply_affine(back, middle)[0].tolist()
-    return Sight((x, y), (right - left + bottom - top) / 2 / scale, score, turn)
+    return Sight.square((x, y), (right - left + bottom - top) / 2 / scale, score, turn)
 
 
 def _shared(a: Sight, b: Sight) -> float:
