@@ -18,10 +18,12 @@ from facemorph_core.alignment.doubts import turn_of
 from facemorph_core.alignment.frame import eye_centres, shape_basis
 from facemorph_core.alignment.geometry import Points, apply_affine, similarity
 from facemorph_core.alignment.landmarks import DetectedFace, is_a_face
+from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.search import SAME, Sight, merged, ranked
 from facemorph_core.errors import NoFaceFound
-from tests.core.faces import GRACE_HOPPER, astronaut
+from tests.core.faces import CELEBA, GRACE_HOPPER, astronaut
 
+WILD = CELEBA.parent / "wild"
 GREY = (127, 127, 127)
 
 
@@ -104,6 +106,26 @@ def test_in_a_group_everybody_has_a_number_the_nearest_the_first() -> None:
         assert choose_face(image, DlibDetector(), number).box[0] > 1200
     quick = DlibDetector().detect_first(image)
     assert np.array_equal(quick[0].landmarks, faces[0].landmarks)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not WILD.is_dir(), reason=f"no photos at {WILD}")
+@pytest.mark.parametrize(
+    ("photo", "middle"),
+    [
+        ("102157", (197, 169)),  # a dark-skinned woman with glasses
+        ("034966", (414, 363)),  # hair over half of the face, in the dark
+        ("046532", (182, 179)),  # a football player on the ground
+        ("083240", (110, 76)),  # a face of 52 pixels, and a larger thing that looks like one
+    ],
+)
+def test_a_face_that_the_detector_alone_does_not_see_is_found(
+    photo: str, middle: tuple[int, int]
+) -> None:
+    face = choose_face(load_photo(WILD / f"{photo}.jpg"), DlibDetector())
+    left, top, right, bottom = face.box
+    away = np.hypot((left + right) / 2 - middle[0], (top + bottom) / 2 - middle[1])
+    assert away < 0.2 * (right - left)
 
 
 # --- the one that is meant ---------------------------------------------------------------------
