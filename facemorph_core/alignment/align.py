@@ -6,7 +6,8 @@ proportions are kept and a face is never mirrored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from facemorph_core.alignment.doubts import doubts_about
 from facemorph_core.alignment.frame import FRAME_SIZE, mean_shape
 from facemorph_core.alignment.geometry import (
     Affine,
@@ -25,7 +27,12 @@ from facemorph_core.alignment.geometry import (
     rescaling,
     similarity,
 )
-from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector, LandmarkDetector
+from facemorph_core.alignment.landmarks import (
+    DetectedFace,
+    DlibDetector,
+    LandmarkDetector,
+    QuickDetector,
+)
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.resample import resample
 from facemorph_core.errors import AmbiguousFace, NoFaceFound
@@ -99,8 +106,15 @@ def choose_face(
     *,
     name: str | Path = "the image",
 ) -> DetectedFace:
-    """The face that is meant, or an error that says how to name one."""
-    faces = detector.detect(image)
+    """The face that is meant, with what is doubtful about it.
+
+    Raises:
+        NoFaceFound, AmbiguousFace: as `align_photo`; the hint says how to name a face.
+    """
+    if face == "largest" and isinstance(detector, QuickDetector):
+        faces = detector.detect_first(image)
+    else:
+        faces = detector.detect(image)
     if not faces:
         raise NoFaceFound(
             name,
@@ -110,11 +124,18 @@ def choose_face(
     if face == "only" and len(faces) > 1:
         raise AmbiguousFace(name, f"has {len(faces)} faces", hint=_numbering(len(faces)))
     if not isinstance(face, int):
-        return faces[0]
+        return _doubted(faces[0], faces[1:], image)
     if not 1 <= face <= len(faces):
         reason = f"has no face {face}, only {len(faces)}"
         raise AmbiguousFace(name, reason, hint=_numbering(len(faces)))
-    return faces[face - 1]
+    return _doubted(faces[face - 1], (), image)
+
+
+def _doubted(
+    face: DetectedFace, others: Sequence[DetectedFace], image: NDArray[np.uint8]
+) -> DetectedFace:
+    said = doubts_about(face, others, (image.shape[0], image.shape[1]))
+    return replace(face, doubts=face.doubts + said)
 
 
 def _numbering(count: int) -> str:

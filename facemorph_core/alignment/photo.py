@@ -2,13 +2,16 @@
 
 Decisions:
     | orientation   the EXIF tag is applied (all eight); a damaged EXIF block counts as upright
-    | grey, palette, 1-bit, CMYK   converted; colour profiles are not applied
+    | colour        converted to sRGB by the photo's profile (see `alignment.colour`), which grey,
+    |               palette, 1-bit and CMYK photos without one are as Pillow converts them
     | 16-bit        scaled from the full range 0..65535; 32-bit integers and floats are refused
     | transparency  composited on white, or kept where it is asked for
     | animations    the first frame
     | truncated     refused, never half a photo
-    | large         more than MAX_PIXELS are refused from the header, before anything is decoded
-    | formats       those in FORMATS; no others are tried
+    | large         more than MAX_PIXELS are refused from the header, before anything is decoded,
+    |               but for a JPEG of up to MAX_JPEG_PIXELS, which is decoded at half its size
+    | formats       those in FORMATS, known by what they begin with; no others are tried
+    | HEIC          with pillow-heif, the extra heic
 """
 
 from __future__ import annotations
@@ -21,14 +24,19 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from facemorph_core.alignment.colour import in_srgb
 from facemorph_core.errors import UnreadablePhoto
 
 __all__ = ["FORMATS", "MAX_PIXELS", "decode_photo", "load_photo", "on_white", "open_photo"]
 
 MAX_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+MAX_JPEG_PIXELS = 2 * MAX_PIXELS
+"""Telephones write 200 megapixels, in JPEG or HEIC."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""In bytes 8 to 12 of a file, after b"ftyp" (ISO/IEC 23008-12)."""
 
 _WHITE = (255, 255, 255, 255)
 _ORIENTATION_TAG = 0x0112
@@ -95,10 +103,11 @@ def decode_photo(
         with warnings.catch_warnings():
             # Pillow's own size warning comes below our limit, its refusal (twice that) above it.
             warnings.simplefilter("ignore")
-            with Image.open(stream, formats=_formats()) as image:
+            with _opened(stream, name) as image:
                 return _pixels(image, name, max_pixels, opacity)
     except UnidentifiedImageError as error:
-        raise UnreadablePhoto(name, "is not a photo", hint=_format_hint(name)) from error
+        hint = f"formats that are read: {', '.join(FORMATS)}"
+        raise UnreadablePhoto(name, "is not a photo", hint=hint) from error
     except Image.DecompressionBombError as error:
         raise UnreadablePhoto(name, _too_large(max_pixels)) from error
     except UnreadablePhoto:
@@ -107,16 +116,50 @@ def decode_photo(
         raise UnreadablePhoto(name, f"the file is damaged or cut short ({error})") from error
 
 
+def _opened(stream: IO[bytes], name: str | Path) -> Image.Image:
+    """The photo, read no further than its header."""
+    start = stream.read(12)
+    stream.seek(0)
+    if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS and not _reads_heif():
+        raise UnreadablePhoto(
+            name,
+            "is a HEIC photo, which needs an optional part",
+            hint='pip install "facemorph-core[heic]", or export it as JPEG',
+        )
+    try:
+        return Image.open(stream, formats=_formats())
+    except Image.DecompressionBombError:
+        if not start.startswith(b"\xff\xd8"):
+            raise
+        stream.seek(0)
+        return JpegImagePlugin.JpegImageFile(stream)  # whether it is too large is for us to say
+
+
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow can read; naming another would be an error."""
+    """Those of FORMATS that can be read here; naming another would be an error."""
     Image.init()
+    _reads_heif()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def _reads_heif() -> bool:
+    """Whether Pillow can be taught to read HEIC here, and teach it."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _pixels(
     image: Image.Image, name: str | Path, max_pixels: int, opacity: bool
 ) -> NDArray[np.uint8]:
+    pixels = image.width * image.height
+    if image.format == "JPEG" and max_pixels < pixels <= MAX_JPEG_PIXELS:
+        image.draft(None, (image.width // 2, image.height // 2))
     if image.width * image.height > max_pixels:
         raise UnreadablePhoto(name, f"{_too_large(max_pixels)} ({image.width}x{image.height})")
     image.load()
@@ -124,15 +167,19 @@ def _pixels(
     found = _to_rgb(image, name)
     if upright is not None:
         found = found.transpose(upright)
-    pixels = np.array(found, dtype=np.uint8, order="C")
-    return pixels if opacity else on_white(pixels)
+    photo = np.array(found, dtype=np.uint8, order="C")
+    return photo if opacity else on_white(photo)
 
 
 def _to_rgb(image: Image.Image, name: str | Path) -> Image.Image:
     """RGB, or RGBA where something may be transparent."""
+    profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
-        return _from_deep_grey(image, name).convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        return in_srgb(_from_deep_grey(image, name), profile)
+    colours = in_srgb(image, profile)
+    if image.has_transparency_data:
+        colours.putalpha(image.convert("RGBA").getchannel("A"))
+    return colours
 
 
 def _from_deep_grey(image: Image.Image, name: str | Path) -> Image.Image:
@@ -154,9 +201,3 @@ def _orientation(image: Image.Image) -> int:
 
 def _too_large(max_pixels: int) -> str:
     return f"has more than {max_pixels / 1e6:g} megapixels"
-
-
-def _format_hint(name: str | Path) -> str:
-    if str(name).lower().endswith((".heic", ".heif")):
-        return "HEIC is not read: export it as JPEG, or set the camera to 'most compatible'"
-    return f"formats that are read: {', '.join(FORMATS)}"

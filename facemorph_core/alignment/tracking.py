@@ -54,7 +54,7 @@ class FaceTracker:
             if found is not None:
                 self.last = found
                 return [found]
-        faces = self.detector.detect(image)
+        faces = self.detector.detect_first(image)
         self.searched = now
         self.last = faces[0] if faces else None
         return faces

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,9 @@ from facemorph_core.cli.morph_options import (
     ProvenanceOption,
     SizeOption,
     check_photos,
+    doubts_told,
     face_choices,
+    files_read,
     model_facts,
 )
 
@@ -71,7 +73,7 @@ def command(
     check_photos(paths)
     output = out or paths[0].with_name(f"{named_after(paths)}-average.png")
 
-    check_picture(output, force=force)
+    check_picture(output, force=force, inputs=files_read(paths, model))
     choices = face_choices(face, len(paths))
 
     import numpy as np
@@ -88,8 +90,10 @@ def command(
     weights = np.array([[weight for _, weight in weighed]])
     made = morpher.blend(faces, weights)
     made.save(output, force=force, provenance=provenance)
+    doubts = doubts_told(faces)
     if as_json:
-        facts = {"written": [str(output)], "model": model_facts(bundle), "mode": mode}
+        facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
+        facts |= {"mode": mode, "warnings": doubts}
         shares = made.weights[0].tolist()
         typer.echo(json.dumps(facts | {"weights": shares, "seconds": time.monotonic() - started}))
     else:

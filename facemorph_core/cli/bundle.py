@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.bundle.find import SUFFIX
 from facemorph_core.disk.output import check_writable
 from facemorph_core.errors import MissingExtra
 
@@ -46,7 +47,9 @@ def command(
           with intervals and groups of people in the model card
     """
     if out is not None:
-        check_writable(out, force=force)
+        read = [file for file in run.rglob("*") if file.suffix != SUFFIX]
+        read += [path for path in (scores, notes) if path is not None]
+        check_writable(out, force=force, inputs=read)
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("train", needed_for="facemorph-core bundle")
 

@@ -96,7 +96,8 @@ def evaluate(
 
     wanted = _metrics(metrics)
     if per_image is not None:
-        check_writable(per_image, force=force)
+        inputs = [*shard.glob("*"), *([Path(model)] if model else [])]
+        check_writable(per_image, force=force, inputs=inputs)
     if report is not None:
         check_report(report, force=force)
     done = _evaluated(model, shard, split.value, wanted, max_faces, fit=fit, by_group=by_group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,9 @@ from facemorph_core.cli.morph_options import (
     ModeOption,
     ProvenanceOption,
     check_photos,
+    doubts_told,
     face_choices,
+    files_read,
     model_facts,
 )
 
@@ -64,7 +66,7 @@ def command(
 
     check_photos(photos)
     output = out or photos[0].with_name(f"{named_after(photos)}-grid.png")
-    check_picture(output, force=force)
+    check_picture(output, force=force, inputs=files_read(photos, model))
     choices = face_choices(face, CORNERS)
 
     from facemorph_core.bundle import open_bundle
@@ -78,8 +80,10 @@ def command(
     with progress_bar("pictures") as progress:
         made = morpher.blend(faces, corner_weights(side), progress=progress)
     made.save(output, columns=side, force=force, provenance=provenance)
+    doubts = doubts_told(faces)
     if as_json:
-        facts = {"written": [str(output)], "model": model_facts(bundle), "mode": mode}
+        facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
+        facts |= {"mode": mode, "warnings": doubts}
         typer.echo(json.dumps(facts | {"side": side, "seconds": time.monotonic() - started}))
     else:
         typer.echo(

@@ -28,7 +28,9 @@ from facemorph_core.cli.morph_options import (
     StepsOption,
     TextureCurveOption,
     check_photos,
+    doubts_told,
     face_choices,
+    files_read,
     model_facts,
 )
 from facemorph_core.morphing.choices import Mode
@@ -115,14 +117,16 @@ def command(
     outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
     beside = [path for path in (report, strip) if path is not None]
     _check_distinct([*map(Path, outputs), *beside])
+    inputs = files_read(photos, model)
+    count = _count(len(photos), steps, loop, boomerang)
     for output in outputs:
-        check_output(output, force=force, count=_count(len(photos), steps, loop, boomerang))
+        check_output(output, force=force, count=count, inputs=inputs)
     if report is not None:
         if report.suffix.lower() not in PAGES:
             raise typer.BadParameter(f"'{report}': the report is a page, {' or '.join(PAGES)}")
-        check_writable(report, force=force)
+        check_writable(report, force=force, inputs=inputs)
     if strip is not None:
-        check_picture(strip, force=force)
+        check_picture(strip, force=force, inputs=inputs)
     choices = face_choices(face, len(photos))
 
     from facemorph_core.bundle import open_bundle
@@ -159,12 +163,14 @@ def command(
         _write_page(report, morpher, layers, names, note=note)
     if strip is not None:
         _write_strips(strip, morpher, layers, force=force, note=note)
+    doubts = doubts_told(faces)
     if as_json:
         facts = {
             "written": [str(file) for files in [*written, beside] for file in files],
             "model": model_facts(bundle),
             "mode": mode,
             "alphas": sequence.alphas.tolist(),
+            "warnings": doubts,
         }
         typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 if TYPE_CHECKING:
     from facemorph_core.alignment.align import FaceChoice
     from facemorph_core.bundle.read import Bundle
+    from facemorph_core.morphing.engine import MorphFace
 
 __all__ = [
     "ComposeOption",
@@ -32,7 +34,9 @@ __all__ = [
     "StepsOption",
     "TextureCurveOption",
     "check_photos",
+    "doubts_told",
     "face_choices",
+    "files_read",
     "model_facts",
 ]
 
@@ -120,6 +124,19 @@ def check_photos(photos: list[Path]) -> None:
 
     for photo in photos:
         open_photo(photo).close()
+
+
+def files_read(photos: list[Path], model: str | None) -> list[Path]:
+    """What nothing may be written over: the photos, and the model if it is named as a file."""
+    return [*photos, *([Path(model)] if model else [])]
+
+
+def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:
+    """What is doubtful about the faces, for --json; said on stderr, too."""
+    told = [{"photo": str(f.photo), "doubt": doubt} for f in faces for doubt in f.doubts]
+    for each in told:
+        typer.echo(f"warning: {each['photo']}: {each['doubt']}", err=True)
+    return told
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:

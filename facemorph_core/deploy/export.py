@@ -16,7 +16,7 @@ from facemorph_core.bundle import Bundle
 from facemorph_core.bundle.read import to_model
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.tensorrt import problems
-from facemorph_core.disk.output import output_error, written_whole
+from facemorph_core.disk.output import check_writable, output_error, written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.machine.inference import cpu_session
 
@@ -51,7 +51,7 @@ def export(
     Raises:
         BundleError: the bundle's graphs are refused.
         OutputError: a file exists (without ``force``) or cannot be written, or the graph
-            would not do the same, or TensorRT does not document all of it.
+            would not do the same, or TensorRT does not document all of it, or it is the bundle.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,7 @@ def _exported(
             f"the {half}'s graph gives other numbers than the bundle (by {difference:.2g})"
         )
     path = folder / f"{half}.onnx"
+    check_writable(path, force=force, inputs=[bundle.path])
     with written_whole(path, force=force) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return Exported(path, half, model, difference)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,17 +22,47 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
 
-def check_writable(path: Path, *, force: bool = False) -> None:
-    """Refuse ``path`` now for what would stop `written_whole` after the work is done."""
+def check_writable(path: Path, *, force: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Refuse ``path`` now for what would stop `written_whole` after the work is done.
+
+    ``force`` replaces what exists, but never one of the ``inputs``, by whatever name: what it is
+    made from may be all that there is of it.
+    """
     with reported_output(path):
         is_folder, exists = path.is_dir(), path.exists()
     if is_folder:
         raise OutputError(f"{path} is a folder; a file name is needed")
+    if exists:
+        check_apart([path], inputs)
     if exists and not force:
         raise OutputError(
             f"{path} exists already", hint="choose another name with -o, or overwrite with --force"
         )
     check_folder(path.parent)
+
+
+def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse an output that is an input, also by a link to it or by a name in other case.
+
+    Raises:
+        OutputError: with the first that is.
+    """
+    read = {_identity(path) for path in inputs} - {None}
+    for path in outputs:
+        if _identity(path) in read:
+            raise OutputError(
+                f"{path} is read here, and would be replaced by what is made from it",
+                hint="choose another name for the output",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None for what is no file yet."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # it does not exist, or no file can have such a name
+        return None
+    return found.st_dev, found.st_ino
 
 
 def named_after(photos: Sequence[Path]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facemorph_core.disk.hashing import file_sha256
-from facemorph_core.disk.output import named_after, reported_output
+from facemorph_core.disk.output import check_apart, named_after, reported_output
 from facemorph_core.disk.records import append_entry, read_entries
 from facemorph_core.disk.resume import claim
 from facemorph_core.disk.run_folder import held_alone
@@ -72,13 +72,17 @@ def run_batch(
     ``saved`` goes to `MorphSequence.save`. A folder of morphs that were made otherwise is refused.
 
     Raises:
-        OutputError: the folder holds something else, is in use, or cannot be written.
+        OutputError: the folder holds something else, is in use, or cannot be written, or a photo
+            of the table would be replaced by a morph.
     """
     settings = {**morpher.settings, **saved, "steps": steps}
     face = lru_cache(maxsize=REMEMBERED)(morpher.face)
     outcomes = []
     with held_alone(folder, other="batch", hint="wait for it, or choose another folder"):
         claim(folder, {"format_version": FORMAT_VERSION, **settings}, what="batch")
+        check_apart(
+            [folder / job.file for job in jobs], [photo for job in jobs for photo in (job.a, job.b)]
+        )
         made = {entry.get("file"): entry for entry in read_entries(folder / MADE)}
         for job in jobs:
             entry = {"file": job.file, "a": _hash(job.a), "b": _hash(job.b), "problem": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class MorphBlend:
     """(n, P) of the P faces; each row has a sum of 1."""
     faces: tuple[AlignedFace, ...]
     provenance: MorphProvenance
+    photos: tuple[Path, ...] = ()
+    """The files that the faces are from, as far as they are from files."""
 
     def picture(self, columns: int = 1) -> NDArray[np.uint8]:
         """All pictures in one, (H, W, 3 or 4), row by row."""
@@ -60,21 +63,22 @@ class MorphBlend:
         Without ``provenance`` the file does not say that it is synthetic.
 
         Raises:
-            OutputError: another suffix, a file that exists (without ``force``), or no room.
+            OutputError: another suffix, a file that exists (without ``force``), one of the
+                photos, or no room.
         """
         path = Path(out)
-        check_picture(path, force=force)
+        check_picture(path, force=force, inputs=self.photos)
         note = self.provenance.note(weights=self.weights.tolist()) if provenance else None
         with written_whole(path, force=force) as temporary:
             write_picture(Image.fromarray(self.picture(columns)), temporary, note)
         return path
 
 
-def check_picture(path: Path, *, force: bool = False) -> None:
+def check_picture(path: Path, *, force: bool = False, inputs: Sequence[Path] = ()) -> None:
     """Refuse ``path`` before any work for what `MorphBlend.save` would refuse it for after."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise OutputError(f"{path}: its suffix is none of {', '.join(PICTURE_SUFFIXES)}")
-    check_writable(path, force=force)
+    check_writable(path, force=force, inputs=inputs)
 
 
 def corner_weights(side: int) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ from facemorph_core.pictures.formats import PLAYED_SIZE
 
 PhotoLike = Path | str | Image.Image | NDArray[np.uint8]
 
-FRAMES_VERSION = 3
+FRAMES_VERSION = 4
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
 
 
@@ -55,6 +55,10 @@ class MorphFace:
     aligned: AlignedFace
     """At the side that frames are made at."""
     layer: Face
+    photo: Path | None = None
+    """The file that it is from, if it is from one."""
+    doubts: tuple[str, ...] = ()
+    """What is doubtful about it, see `alignment.doubts`."""
 
 
 @dataclass
@@ -121,9 +125,9 @@ class Morpher:
         image = photo if isinstance(photo, np.ndarray) else load_photo(photo, opacity=True)
         if image.ndim != 3 or image.shape[2] not in (3, 4):
             raise ValueError(f"an (H, W, 3) RGB or RGBA image is needed, got {image.shape}")
-        name = photo if isinstance(photo, (str, Path)) else "the image"
+        file = Path(photo) if isinstance(photo, (str, Path)) else None
         seen = np.ascontiguousarray(on_white(image))
-        found = choose_face(seen, self.detector, choice, name=name)
+        found = choose_face(seen, self.detector, choice, name=file or "the image")
         small = align_face(seen, found.landmarks)
         given = small
         if self.bundle.manifest.image_size != FRAME_SIZE:
@@ -131,7 +135,7 @@ class Morpher:
         code = self.bundle.encode(given.pixels[None], given.landmarks[None], fit=self.fit)[0]
         if self.compose == "photo":
             layer = Face(small.pixels, small.landmarks, code, image, small.to_frame)
-            return MorphFace(small, layer)
+            return MorphFace(small, layer, file, found.doubts)
         shown = align_face(seen, found.landmarks, size=self._side)
         frame = shown.pixels
         if image.shape[2] == 4:
@@ -140,7 +144,8 @@ class Morpher:
             )
             frame = np.dstack([frame, opacity[..., :1]])
         to_frame = rescaling(FRAME_SIZE / self._side)
-        return MorphFace(shown, Face(small.pixels, small.landmarks, code, frame, to_frame))
+        layer = Face(small.pixels, small.landmarks, code, frame, to_frame)
+        return MorphFace(shown, layer, file, found.doubts)
 
     def faces(
         self,
@@ -192,6 +197,7 @@ class Morpher:
             alphas=np.concatenate(positions),
             faces=tuple(face.aligned for face in faces),
             provenance=self.provenance,
+            photos=_files(faces),
         )
 
     def between(self, pair: Sequence[Face], *, first: Face | None = None) -> Transition:
@@ -233,6 +239,7 @@ class Morpher:
             weights=shares,
             faces=tuple(face.aligned for face in faces),
             provenance=self.provenance,
+            photos=_files(faces),
         )
 
     @property
@@ -250,6 +257,10 @@ class Morpher:
             view = View.of_frame(self._side)
             return lambda weights: view
         return Canvas.of(faces, canvas_size(first.photo, self.size or LONGEST_SIDE)).view
+
+
+def _files(faces: Sequence[MorphFace]) -> tuple[Path, ...]:
+    return tuple(face.photo for face in faces if face.photo is not None)
 
 
 def _check_framing(bundle: Bundle) -> None:

@@ -37,6 +37,8 @@ class MorphSequence:
     """(n,) 0 at the first face, 1 at the second, and so on."""
     faces: tuple[AlignedFace, ...]
     provenance: MorphProvenance
+    photos: tuple[Path, ...] = ()
+    """The files that the faces are from, as far as they are from files."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -75,7 +77,8 @@ class MorphSequence:
             What was written.
 
         Raises:
-            OutputError: another suffix, a file that exists (without ``force``), or no room.
+            OutputError: another suffix, a file that exists (without ``force``), one of the
+                photos, or no room.
         """
         photos = self.faces[0].pixels, self.faces[-1].pixels
         drawn = self.provenance.mode == "latent" and photos[0].shape[:2] == self.frames.shape[1:3]
@@ -90,4 +93,5 @@ class MorphSequence:
             ends=photos if drawn else None,  # else the frames at the ends are the photos
             alphas=self.alphas.tolist(),
             provenance=self.provenance if provenance else None,
+            inputs=self.photos,
         )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from facemorph_core.alignment.colour import srgb_profile
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
 from facemorph_core.pictures.provenance import Note
@@ -37,6 +38,7 @@ GIF_SIDE = 1024
 _LEAST_SIDE = 32
 _PALETTE_PIXELS = 2**14  # that the palette is chosen from; more take longer than they gain
 _TRANSPARENT = 255  # the colour's number in a palette
+_RELATIVE = 1  # how PNG's chunk sRGB says relative colorimetric
 _IMAGE_DESCRIPTION = 0x010E  # Exif tag
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP specification part 3, 1.1.5.3
 _XMP_TRAILER = bytes([1, *range(255, -1, -1), 0])  # part 3, 1.1.2: sends any reader to the end
@@ -59,7 +61,7 @@ def write_webp(frames: Frames, path: Path, seconds: Sequence[float], note: Note 
     """Colours as they are, or nearly: quality 90."""
     durations = [round(1000 * each) for each in seconds]
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90}
+    settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90, **_colours()}
     path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_exif(note)))
 
 
@@ -87,6 +89,7 @@ def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], note: Note |
 def write_png(picture: Image.Image, path: Path, note: Note | None) -> None:
     """One picture, to the last bit."""
     chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"sRGB", bytes([_RELATIVE]))
     if note is not None:
         chunks.add_text("Description", note.sentence)
         chunks.add_itxt("XML:com.adobe.xmp", note.xmp.decode())
@@ -119,10 +122,12 @@ def write_picture(picture: Image.Image, path: Path, note: Note | None) -> None:
         case ".png":
             write_png(picture, path, note)
         case ".webp":
-            path.write_bytes(_encoded(picture, "WEBP", quality=95, **_exif(note)))
+            said = _exif(note) | _colours()
+            path.write_bytes(_encoded(picture, "WEBP", quality=95, **said))
         case _:
             opaque = Image.fromarray(on_white(np.asarray(picture)))
-            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_exif(note)))
+            said = _exif(note) | _colours()
+            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **said))
 
 
 def resized(frames: Frames, size: int | None) -> Frames:
@@ -136,6 +141,11 @@ def resized(frames: Frames, size: int | None) -> Frames:
     return np.stack(
         [np.asarray(each.resize(smaller, Image.Resampling.LANCZOS)) for each in pictures]
     )
+
+
+def _colours() -> dict[str, Any]:
+    """Pillow's settings for what the colours are: sRGB, for readers who would not guess it."""
+    return {"icc_profile": srgb_profile()}
 
 
 def _exif(note: Note | None) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def write_frames(
     ends: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
     alphas: Sequence[float] | None = None,
     provenance: Provenance | None = None,
+    inputs: Sequence[Path] = (),
 ) -> list[Path]:
     """Write ``frames`` (n, h, w, 3 or 4) and return the paths that were written.
 
@@ -46,12 +47,13 @@ def write_frames(
     frames and ``alphas`` below), or is a folder ("/" at its end) or a pattern such as
     "morph-%03d.png" for one PNG each. ``size`` is the longer side of the pictures, pixels. The
     frames of the numbers ``held`` stay ``hold`` seconds longer. With ``provenance`` every file says
-    where it comes from.
+    where it comes from. None of the ``inputs`` is replaced.
 
     Raises:
-        OutputError: another suffix, a file that exists (without ``force``), or no room.
+        OutputError: another suffix, a file that exists (without ``force``), one of the inputs, or
+            no room.
     """
-    check_output(out, force=force, count=len(frames))
+    check_output(out, force=force, count=len(frames), inputs=inputs)
     places = [float(each) for each in (range(len(frames)) if alphas is None else alphas)]
 
     def note(*shown: float) -> Note | None:
@@ -79,7 +81,9 @@ def write_frames(
     return [path]
 
 
-def check_output(out: Path | str, *, force: bool = False, count: int = 1) -> None:
+def check_output(
+    out: Path | str, *, force: bool = False, count: int = 1, inputs: Sequence[Path] = ()
+) -> None:
     """Refuse ``out`` before any work for what `write_frames` would refuse it for after."""
     series = _series(out, count)
     if series:
@@ -91,7 +95,7 @@ def check_output(out: Path | str, *, force: bool = False, count: int = 1) -> Non
         )
     for path in series or [Path(out)]:
         if path.exists() or not series:
-            check_writable(path, force=force)
+            check_writable(path, force=force, inputs=inputs)
 
 
 def _make_folder(folder: Path) -> None:

@@ -58,10 +58,12 @@ def prepare_shard(
 
     Raises:
         ShardError: no photos, none usable, or ``out`` belongs to another preparation.
-        OutputError: ``out`` cannot be written; the work that was done is kept.
+        OutputError: ``out`` cannot be written, and the work that was done is kept; or some of the
+            photos lie in it.
     """
     out = Path(os.path.abspath(out.expanduser()))  # noqa: PTH100 - a link at `out` is not followed
     photos = list_photos(source, src, limit=limit, seed=seed)
+    _check_apart(photos, out)
     plan = _plan(source, photos, face=face)
     if out.exists() and (there := _there_already(out, plan, force=force)) is not None:
         log.info("%s holds these photos already", out)
@@ -117,6 +119,17 @@ def _plan(source: str, photos: Sequence[SourcePhoto], *, face: str) -> str:
         facts = [photo.name, size, photo.person, photo.split, dict(photo.attributes)]
         plan.update(json.dumps(facts, sort_keys=True).encode())
     return plan.hexdigest()
+
+
+def _check_apart(photos: Sequence[SourcePhoto], out: Path) -> None:
+    """Refuse a shard that would replace photos, or whose work would: its folders end as removed."""
+    folders = {photo.path.parent.resolve() for photo in photos}
+    for place in (out, PartialShard(out, "").directory):
+        if any(folder.is_relative_to(place.resolve()) for folder in folders):
+            raise OutputError(
+                f"photos that are prepared lie in {place}, which would be replaced",
+                hint="choose a place for OUT where no photo is",
+            )
 
 
 def _there_already(out: Path, plan: str, *, force: bool) -> Shard | None:

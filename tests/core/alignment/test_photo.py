@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from facemorph_core.alignment import photo
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.errors import UnreadablePhoto
+from tests.core.profiles import icc, in_space
 
 RED, GREEN, BLUE, WHITE = (250, 5, 5), (5, 250, 5), (5, 5, 250), (255, 255, 255)
 
@@ -175,11 +178,59 @@ def test_what_is_not_a_photo_says_so(tmp_path, make, message):
     assert caught.value.photo == str(tmp_path / "a.jpg")
 
 
-def test_a_heic_photo_says_what_to_do(tmp_path):
-    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(UnreadablePhoto) as caught:
-        load_photo(tmp_path / "a.heic")
-    assert "JPEG" in caught.value.hint
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+def test_a_heic_photo_names_the_part_that_reads_it(tmp_path, monkeypatch, brand):
+    """Known by how it begins: telephones' photos are renamed on their way."""
+    monkeypatch.setattr(photo, "_reads_heif", lambda: False)
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    with pytest.raises(UnreadablePhoto, match="HEIC") as caught:
+        load_photo(tmp_path / "a.jpg")
+    assert "facemorph-core[heic]" in caught.value.hint
+
+
+@pytest.mark.parametrize("tag", [1, 3, 6, 8])
+def test_an_avif_is_read_upright_and_in_its_colours(tmp_path, tag):
+    transpose = Image.Transpose
+    back = {3: transpose.ROTATE_180, 6: transpose.ROTATE_90, 8: transpose.ROTATE_270}
+    stored = in_space(marked(), "display-p3")
+    stored = stored.transpose(back[tag]) if tag > 1 else stored
+    check_what_a_telephone_wrote(stored, tmp_path / "a.avif", tag)
+
+
+@pytest.mark.parametrize("tag", [1, 6])
+def test_a_heic_is_read_in_its_colours_and_turned_no_second_time(tmp_path, tag):
+    """Its container says how it is turned, and its reader turns it; the Exif tag says it again."""
+    pytest.importorskip("pillow_heif", reason="the extra heic").register_heif_opener()
+    check_what_a_telephone_wrote(in_space(marked(), "display-p3"), tmp_path / "a.heic", tag)
+
+
+def check_what_a_telephone_wrote(stored: Image.Image, path: Path, tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    stored.save(path, exif=exif, icc_profile=icc("display-p3"), quality=95)
+    pixels = load_photo(path.rename(path.with_name("renamed.jpg")))
+    assert pixels.shape == (40, 60, 3)
+    assert corners(pixels) == ["red", "green", "blue"]
+    assert np.abs(pixels[5, 5].astype(int) - RED).max() < 25
+
+
+@pytest.mark.slow
+def test_a_telephones_200_megapixels_are_read_at_half_their_size(tmp_path):
+    Image.new("L", (16_320, 12_240), 90).save(tmp_path / "a.jpg")
+    pixels = load_photo(tmp_path / "a.jpg")
+    assert pixels.shape == (6_120, 8_160, 3)
+    assert (pixels[::500, ::500] == 90).all()
+
+
+@pytest.mark.parametrize("side", [14_143, 65_535])
+def test_a_larger_jpeg_is_refused_from_its_header(tmp_path, side):
+    marked().save(tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", side, side)
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(UnreadablePhoto, match="more than 100 megapixels"):
+        load_photo(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("side", [10_001, 14_000, 60_000])

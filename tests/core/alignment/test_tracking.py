@@ -21,6 +21,10 @@ class Counting(DlibDetector):
         self.searched.append(image.shape[0] * image.shape[1])
         return super().find(image)
 
+    def detect_first(self, image):
+        self.searched.append(image.shape[0] * image.shape[1])
+        return super().detect_first(image)
+
 
 class Clock:
     now = 0.0

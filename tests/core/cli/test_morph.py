@@ -50,6 +50,27 @@ def pixels(path: Path) -> NDArray[np.int64]:
     return np.asarray(Image.open(path), np.int64)
 
 
+# --- doubts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["morph", "average", "grid"])
+def test_what_is_doubtful_is_said_beside_the_result(
+    command: str, photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = tmp_path / "turned.png"
+    Image.open(photos[1]).rotate(90, expand=True).save(turned)
+    given = [photos[0], turned, *([photos[0]] * 2 if command == "grid" else [])]
+    options = ["--mode", "landmark", "--size", "64", "-o", tmp_path / "out.png", "--json"]
+    code, out, err = ran(capsys, command, *given, *options)
+    assert code == 0, err
+    (warning,) = json.loads(out)["warnings"]
+    assert warning["photo"] == str(turned)
+    assert "turned by 9" in warning["doubt"]
+    assert f"warning: {turned}: the face is turned by 9" in err
+    code, out, _ = ran(capsys, "average", photos[0], photos[0], *options, "--force")
+    assert json.loads(out)["warnings"] == []
+
+
 # --- average -----------------------------------------------------------------------------------
 
 

@@ -100,10 +100,15 @@ def test_another_shard_or_folder_is_not_replaced_unasked(photos, tmp_path):
     replaced = prepare_shard("folder", photos, tmp_path / "shard", limit=1, workers=1, force=True)
     assert len(replaced) == 1
     assert not (tmp_path / "shard.partial").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
     for force in (False, True):
-        with pytest.raises(OutputError, match="exists and is not a shard"):
+        with pytest.raises(OutputError, match="photos that are prepared lie in"):
             prepare_shard("folder", photos, photos, workers=1, force=force)
+        with pytest.raises(OutputError, match="exists and is not a shard"):
+            prepare_shard("folder", photos, tmp_path / "other", workers=1, force=force)
     assert (photos / "s1" / "1.png").exists()
+    assert (tmp_path / "other" / "letter.txt").read_text() == "dear"
 
 
 def test_a_damaged_shard_is_replaced_only_when_asked(photos, tmp_path):
