@@ -135,10 +135,10 @@ class DlibDetector:
     with its longer side at ``search_side`` pixels, or as it is if it is smaller, then at its full
     size (up to FULL_SIDE) or twice it, which finds the small ones; if nothing was found, at three
     times with its border continued, which also finds faces that fill or leave a small photo. If no
-    face is clear, the image is turned in steps of 45 degrees. Faces come by size and certainty
-    together; landmarks that are no face's are left out. They are placed on a crop of each face at
-    one fixed scale, upright: dlib rounds them to whole pixels, which would cost precision on a
-    small face.
+    face is clear, the image is turned in steps of 45 degrees; if there is none at all, shadows are
+    lifted. Faces come by size and certainty together; landmarks that are no face's are left out.
+    They are placed on a crop of each face at one fixed scale, upright: dlib rounds them to whole
+    pixels, which would cost precision on a small face.
     """
 
     def __init__(self, *, search_side: int = 640) -> None:
@@ -147,7 +147,7 @@ class DlibDetector:
     @property
     def tried(self) -> str:
         return (
-            f"its own size up to {FULL_SIDE} pixels, enlarged 2x and 3x with a wider border, and "
+            f"its own size up to {FULL_SIDE} pixels, enlarged 2x, 3x with a wider border, "
             "turned in steps of 45 degrees, and with shadows lifted"
         )
 
