@@ -144,16 +144,9 @@ def turned_sights(
     found = []
     for turn in turns:
         there, size = _turned(w, h, turn, scale)
-        picture = cv2.warpAffine(
-            _smaller(image, scale),
-            compose_affine(there, rescaling(w / max(1, round(w * scale)))),
-            size,
-            flags=cv2.INTER_LINEAR,
-            borderValue=_GREY,
-        )
+        picture = _warped(image, there, scale, size)
         back = invert_affine(there)
-        for box, score in look(np.asarray(picture, np.uint8)):
-            found.append(_sight(box, score, back, scale, turn))
+        found += [_sight(box, score, back, scale, turn) for box, score in look(picture)]
     return found
 
 
@@ -161,9 +154,7 @@ def nearer_sight(image: NDArray[np.uint8], look: Look, sight: Sight, turn: float
     """The surest one in a crop around ``sight``, turned by ``turn`` instead; None without any."""
     extent = round(NEAR_SIDE * (1 + 2 * NEAR_MARGIN))
     there = around(sight.centre, turn, NEAR_SIDE / sight.side, extent)
-    # grey beyond the border, not reflected: a reflected face would be found as another one
-    crop = cv2.warpAffine(image, there, (extent, extent), flags=cv2.INTER_AREA, borderValue=_GREY)
-    found = look(np.asarray(crop, np.uint8))
+    found = look(_warped(image, there, NEAR_SIDE / sight.side, (extent, extent)))
     back, scale = invert_affine(there), NEAR_SIDE / sight.side
     seen = [_sight(box, score, back, scale, turn) for box, score in found]
     return max(seen, key=lambda each: each.score, default=None)
@@ -204,6 +195,19 @@ def _at(image: NDArray[np.uint8], look: Look, scale: float, border: int) -> list
         left, top, right, bottom = ((np.array(box) - border) / step - 0.5).tolist()
         found.append(Sight((left, top, right, bottom), score, scale=scale))
     return found
+
+
+def _warped(
+    image: NDArray[np.uint8], there: Affine, scale: float, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The (w, h) picture under ``there``, which scales by ``scale``: shrunk first, not to alias.
+
+    Beyond the border it is grey: a reflected face would be found as another one.
+    """
+    shrunk = _smaller(image, min(1.0, scale))
+    matrix = compose_affine(there, rescaling(image.shape[1] / shrunk.shape[1]))
+    made = cv2.warpAffine(shrunk, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_GREY)
+    return np.asarray(made, np.uint8)
 
 
 def _smaller(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

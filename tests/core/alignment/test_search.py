@@ -73,6 +73,15 @@ def test_an_upright_portrait_leaves_no_doubt() -> None:
     assert choose_face(np.asarray(grace()), DlibDetector()).doubts == ()
 
 
+@pytest.mark.parametrize("angle", [22, 68, 158])
+def test_in_a_large_photo_too_halfway_between_the_turns_that_are_tried(angle: int) -> None:
+    large = grace().resize((6 * grace().width, 6 * grace().height), Image.Resampling.BICUBIC)
+    image = np.asarray(large.rotate(-angle, Image.Resampling.BICUBIC, expand=True, fillcolor=GREY))
+    face = choose_face(image, DlibDetector())
+    assert abs(turn_of(face.landmarks) - angle) < 4
+    assert face.score >= 1
+
+
 # --- of any size -------------------------------------------------------------------------------
 
 
