@@ -118,14 +118,16 @@ def decode_photo(
 
 def _opened(stream: IO[bytes], name: str | Path) -> Image.Image:
     """The photo, read no further than its header."""
-    start = stream.read(12)
+    start = stream.read(64)
     stream.seek(0)
-    if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS and not _reads_heif():
-        raise UnreadablePhoto(
-            name,
-            "is a HEIC photo, which needs an optional part",
-            hint='pip install "facemorph-core[heic]", or export it as JPEG',
-        )
+    if _is_heif(start):
+        if not _reads_heif():
+            raise UnreadablePhoto(
+                name,
+                "is a HEIC photo, which needs an optional part",
+                hint='pip install "facemorph-core[heic]", or export it as JPEG',
+            )
+        return Image.open(stream, formats=("HEIF",))
     try:
         return Image.open(stream, formats=_formats())
     except Image.DecompressionBombError:
@@ -139,8 +141,14 @@ def _opened(stream: IO[bytes], name: str | Path) -> Image.Image:
 def _formats() -> tuple[str, ...]:
     """Those of FORMATS that can be read here; naming another would be an error."""
     Image.init()
-    _reads_heif()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _is_heif(start: bytes) -> bool:
+    """Whether a file begins as HEIC; one that AVIF's readers know, too, is theirs."""
+    brands = start[8 : int.from_bytes(start[:4])]
+    is_avif = b"avif" in brands or b"avis" in brands
+    return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS and not is_avif
 
 
 @cache

@@ -197,6 +197,17 @@ def test_an_avif_is_read_upright_and_in_its_colours(tmp_path, tag):
     check_what_a_telephone_wrote(stored, tmp_path / "a.avif", tag)
 
 
+def test_an_avif_that_calls_itself_an_image_of_some_kind_is_no_heic(tmp_path, monkeypatch):
+    """As ISO/IEC 23008-12 allows: what it is then stands among the compatible brands."""
+    monkeypatch.setattr(photo, "_reads_heif", lambda: False)
+    marked().save(tmp_path / "a.avif", quality=95)
+    data = (tmp_path / "a.avif").read_bytes()
+    assert data[4:12] == b"ftypavif"
+    assert b"avif" in data[12 : int.from_bytes(data[:4])]
+    (tmp_path / "a.avif").write_bytes(data[:8] + b"mif1" + data[12:])
+    assert corners(load_photo(tmp_path / "a.avif")) == ["red", "green", "blue"]
+
+
 @pytest.mark.parametrize("tag", [1, 6])
 def test_a_heic_is_read_in_its_colours_and_turned_no_second_time(tmp_path, tag):
     """Its container says how it is turned, and its reader turns it; the Exif tag says it again."""
