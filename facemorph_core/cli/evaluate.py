@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facemorph_core.cli.morph_options import files_read
 from facemorph_core.errors import MissingExtra, ModelError, ShardError, WeightsUnavailable
 from facemorph_core.machine.progress import progress_bar
 
@@ -96,8 +97,7 @@ def evaluate(
 
     wanted = _metrics(metrics)
     if per_image is not None:
-        inputs = [*shard.glob("*"), *([Path(model)] if model else [])]
-        check_writable(per_image, force=force, inputs=inputs)
+        check_writable(per_image, force=force, inputs=files_read([*shard.glob("*")], model))
     if report is not None:
         check_report(report, force=force)
     done = _evaluated(model, shard, split.value, wanted, max_faces, fit=fit, by_group=by_group)

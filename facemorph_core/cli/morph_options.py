@@ -126,9 +126,9 @@ def check_photos(photos: list[Path]) -> None:
         open_photo(photo).close()
 
 
-def files_read(photos: list[Path], model: str | None) -> list[Path]:
-    """What nothing may be written over: the photos, and the model if it is named as a file."""
-    return [*photos, *([Path(model)] if model else [])]
+def files_read(files: list[Path], model: str | None) -> list[Path]:
+    """What nothing may be written over: these files, and the model if it is named as one."""
+    return [*files, *([Path(model)] if model else [])]
 
 
 def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:

@@ -61,8 +61,8 @@ def write_webp(frames: Frames, path: Path, seconds: Sequence[float], note: Note 
     """Colours as they are, or nearly: quality 90."""
     durations = [round(1000 * each) for each in seconds]
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90, **_colours()}
-    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_exif(note)))
+    settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90}
+    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_said(note)))
 
 
 def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
@@ -122,12 +122,10 @@ def write_picture(picture: Image.Image, path: Path, note: Note | None) -> None:
         case ".png":
             write_png(picture, path, note)
         case ".webp":
-            said = _exif(note) | _colours()
-            path.write_bytes(_encoded(picture, "WEBP", quality=95, **said))
+            path.write_bytes(_encoded(picture, "WEBP", quality=95, **_said(note)))
         case _:
             opaque = Image.fromarray(on_white(np.asarray(picture)))
-            said = _exif(note) | _colours()
-            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **said))
+            path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_said(note)))
 
 
 def resized(frames: Frames, size: int | None) -> Frames:
@@ -143,18 +141,14 @@ def resized(frames: Frames, size: int | None) -> Frames:
     )
 
 
-def _colours() -> dict[str, Any]:
-    """Pillow's settings for what the colours are: sRGB, for readers who would not guess it."""
-    return {"icc_profile": srgb_profile()}
-
-
-def _exif(note: Note | None) -> dict[str, Any]:
-    """Pillow's settings for the note, in the formats that have Exif."""
+def _said(note: Note | None) -> dict[str, Any]:
+    """Pillow's settings for the note and for the colours, sRGB, in the formats that have Exif."""
+    colours = {"icc_profile": srgb_profile()}
     if note is None:
-        return {}
+        return colours
     exif = Image.Exif()
     exif[_IMAGE_DESCRIPTION] = note.sentence
-    return {"exif": exif, "xmp": note.xmp}
+    return {**colours, "exif": exif, "xmp": note.xmp}
 
 
 def _gif(frames: Frames, seconds: Sequence[float], note: Note | None) -> bytes:
