@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.morphs import opencv_morph
-from facemorph_core.alignment.landmarks import landmark_weights
+from facemorph_core.alignment.dlib_files import landmark_weights
 from facemorph_core.errors import FaceMorphError, MissingExtra
 
 __all__ = ["OPENCV", "PEER_HINT", "Entrant", "ours", "plain", "portraits", "published"]

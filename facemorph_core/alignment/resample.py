@@ -24,7 +24,7 @@ from facemorph_core.alignment.geometry import (
     similarity,
 )
 
-__all__ = ["reflected_crop", "resample"]
+__all__ = ["reflected_crop", "resample", "resized"]
 
 _MOST_OVERSAMPLING = 4
 _MARGIN = 4  # pixels that interpolation reads around a point
@@ -55,6 +55,15 @@ def resample(
     )
     result = np.asarray(warped, dtype=np.uint8)
     return _averaged(result, fine) if fine > 1 else result
+
+
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture in ``size`` (w, h): averaged where it shrinks, else linear."""
+    height, width = image.shape[:2]
+    if size == (width, height):
+        return image
+    kind = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+    return np.ascontiguousarray(cv2.resize(image, size, interpolation=kind), dtype=np.uint8)
 
 
 def reflected_crop(

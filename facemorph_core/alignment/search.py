@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ from facemorph_core.alignment.geometry import (
     rescaling,
     similarity,
 )
+from facemorph_core.alignment.resample import resized
 
 __all__ = [
     "CLEAR",
@@ -37,12 +39,12 @@ __all__ = [
     "Look",
     "Sight",
     "around",
-    "certainty_of",
     "merged",
     "nearer_sight",
     "ranked",
     "turned_sights",
     "upright_sights",
+    "weight_of",
 ]
 
 Box = tuple[float, float, float, float]
@@ -106,13 +108,19 @@ class Sight:
 
     @property
     def weight(self) -> float:
-        """Its area, less where the detector is not sure."""
-        return (self.side * self.certainty) ** 2
+        """See `weight_of`."""
+        return weight_of(self.box, self.score)
 
 
 def certainty_of(score: float) -> float:
     """From nearly 0 to 1, which every clear face has."""
     return min(1.0, max(0.01, score / CLEAR))
+
+
+def weight_of(box: Box, score: float) -> float:
+    """The area of a box, less where the detector is not sure: faces are ranked by it."""
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top) * certainty_of(score) ** 2
 
 
 def upright_sights(
@@ -141,10 +149,10 @@ def turned_sights(
 ) -> list[Sight]:
     """What is seen in the picture turned about its middle, at one size."""
     h, w = image.shape[:2]
-    found = []
+    found, shrunk = [], _scaled(image, min(1.0, scale))
     for turn in turns:
         there, size = _turned(w, h, turn, scale)
-        picture = _warped(image, there, scale, size)
+        picture = _warped(shrunk, there, w, size)
         back = invert_affine(there)
         found += [_sight(box, score, back, scale, turn) for box, score in look(picture)]
     return found
@@ -152,10 +160,11 @@ def turned_sights(
 
 def nearer_sight(image: NDArray[np.uint8], look: Look, sight: Sight, turn: float) -> Sight | None:
     """The surest one in a crop around ``sight``, turned by ``turn`` instead; None without any."""
-    extent = round(NEAR_SIDE * (1 + 2 * NEAR_MARGIN))
-    there = around(sight.centre, turn, NEAR_SIDE / sight.side, extent)
-    found = look(_warped(image, there, NEAR_SIDE / sight.side, (extent, extent)))
-    back, scale = invert_affine(there), NEAR_SIDE / sight.side
+    extent, scale = round(NEAR_SIDE * (1 + 2 * NEAR_MARGIN)), NEAR_SIDE / sight.side
+    there = around(sight.centre, turn, scale, extent)
+    shrunk = _scaled(image, min(1.0, scale))
+    found = look(_warped(shrunk, there, image.shape[1], (extent, extent)))
+    back = invert_affine(there)
     seen = [_sight(box, score, back, scale, turn) for box, score in found]
     return max(seen, key=lambda each: each.score, default=None)
 
@@ -184,12 +193,12 @@ def ranked(sights: Iterable[Sight]) -> list[Sight]:
 
 def _at(image: NDArray[np.uint8], look: Look, scale: float, border: int) -> list[Sight]:
     h, w = image.shape[:2]
-    scaled = _smaller(image, scale)
+    scaled = _scaled(image, scale)
+    step = np.array([scaled.shape[1] / w, scaled.shape[0] / h] * 2)
     if border:
         # Repeated, not reflected: a reflected eye or mouth would be found as a second face.
         sides = (border,) * 4
         scaled = cv2.copyMakeBorder(scaled, *sides, borderType=cv2.BORDER_REPLICATE)  # type: ignore
-    step = np.array([max(1, round(w * scale)) / w, max(1, round(h * scale)) / h] * 2)
     found = []
     for box, score in look(np.asarray(scaled, np.uint8)):
         left, top, right, bottom = ((np.array(box) - border) / step - 0.5).tolist()
@@ -197,26 +206,19 @@ def _at(image: NDArray[np.uint8], look: Look, scale: float, border: int) -> list
     return found
 
 
-def _warped(
-    image: NDArray[np.uint8], there: Affine, scale: float, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """The (w, h) picture under ``there``, which scales by ``scale``: shrunk first, not to alias.
+def _warped(shrunk: NDArray[np.uint8], there: Affine, width: int, size: tuple[int, int]) -> Any:
+    """The (w, h) picture under ``there`` of one ``width`` pixels wide that was shrunk already.
 
-    Beyond the border it is grey: a reflected face would be found as another one.
+    A plain warp that shrinks would alias. Beyond the border it is grey: a reflected face would be
+    found as another one.
     """
-    shrunk = _smaller(image, min(1.0, scale))
-    matrix = compose_affine(there, rescaling(image.shape[1] / shrunk.shape[1]))
-    made = cv2.warpAffine(shrunk, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_GREY)
-    return np.asarray(made, np.uint8)
+    matrix = compose_affine(there, rescaling(width / shrunk.shape[1]))
+    return cv2.warpAffine(shrunk, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_GREY)
 
 
-def _smaller(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     h, w = image.shape[:2]
-    size = max(1, round(w * scale)), max(1, round(h * scale))
-    if size == (w, h):
-        return image
-    kind = cv2.INTER_AREA if size[0] < w else cv2.INTER_LINEAR
-    return np.ascontiguousarray(cv2.resize(image, size, interpolation=kind), dtype=np.uint8)
+    return resized(image, (max(1, round(w * scale)), max(1, round(h * scale))))
 
 
 def _turned(w: int, h: int, turn: float, scale: float) -> tuple[Affine, tuple[int, int]]:

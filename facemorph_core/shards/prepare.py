@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from facemorph_core.alignment.dlib_files import landmark_weights
 from facemorph_core.alignment.frame import frame_digest, framing
-from facemorph_core.alignment.landmarks import landmark_weights
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.partial import PartialShard

@@ -24,7 +24,7 @@ from benchmarks.morphs.entrants import (
 from benchmarks.morphs.opencv_morph import BORDER, FRAMES, SIZE, delaunay, morph, square
 from benchmarks.morphs.report import to_json, to_markdown
 from benchmarks.morphs.run import Cost, MorphsReport, measured
-from facemorph_core.alignment.landmarks import landmark_weights
+from facemorph_core.alignment.dlib_files import landmark_weights
 from facemorph_core.errors import FaceMorphError
 
 

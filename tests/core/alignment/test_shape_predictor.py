@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemorph_core.alignment import landmarks as adapter
-from facemorph_core.alignment.landmarks import DlibDetector, landmark_weights
+from facemorph_core.alignment import dlib_files
+from facemorph_core.alignment.dlib_files import landmark_weights
+from facemorph_core.alignment.landmarks import DlibDetector
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.shape_predictor import Forest, predict, unpack
 from facemorph_core.errors import WeightsUnavailable
@@ -23,7 +24,7 @@ from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
 
 @cache
 def forest() -> Forest:
-    return adapter._forest()
+    return dlib_files.forest()
 
 
 @cache
@@ -71,16 +72,16 @@ def test_it_is_unpacked_once_and_again_where_the_cache_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = []
-    monkeypatch.setattr(adapter, "unpack", lambda data: times.append(1) or forest())
+    monkeypatch.setattr(dlib_files, "unpack", lambda data: times.append(1) or forest())
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
     for _ in range(2):
-        found = adapter._forest.__wrapped__()
+        found = dlib_files.forest.__wrapped__()
         np.testing.assert_array_equal(found.thresholds, forest().thresholds)
     assert len(times) == 1
     [kept] = (tmp_path / "landmarks").glob("forest-*")
     (kept / "leaves.npy").write_bytes((kept / "leaves.npy").read_bytes()[:1000])
-    adapter._forest.__wrapped__()
-    adapter._forest.__wrapped__()
+    dlib_files.forest.__wrapped__()
+    dlib_files.forest.__wrapped__()
     assert len(times) == 2
 
 
@@ -88,10 +89,10 @@ def test_the_kept_detector_finds_what_the_one_in_dlib_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
-    adapter._detector.__wrapped__()
+    dlib_files.detector.__wrapped__()
     [file] = (tmp_path / "landmarks").iterdir()
     written = file.stat().st_mtime_ns
-    kept, own = adapter._detector.__wrapped__(), dlib.get_frontal_face_detector()
+    kept, own = dlib_files.detector.__wrapped__(), dlib.get_frontal_face_detector()
     assert file.stat().st_mtime_ns == written
     for picture in pictures():
         found, expected = (each.run(picture, 1, -0.5) for each in (kept, own))
@@ -100,17 +101,17 @@ def test_the_kept_detector_finds_what_the_one_in_dlib_finds(
         assert list(found[1]) == list(expected[1])
         assert list(found[2]) == list(expected[2])
     file.write_bytes(b"damaged")
-    adapter._detector.__wrapped__()
+    dlib_files.detector.__wrapped__()
     assert file.stat().st_size > 100_000
 
 
 def test_without_a_cache_it_works_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "unpack", lambda data: forest())
+    monkeypatch.setattr(dlib_files, "unpack", lambda data: forest())
     (tmp_path / "file").touch()
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "file" / "cache"))
-    assert adapter._forest.__wrapped__().leaves.shape[-1] == 136
+    assert dlib_files.forest.__wrapped__().leaves.shape[-1] == 136
 
 
 def test_a_damaged_weight_file_says_how_to_get_it_again(
@@ -118,11 +119,11 @@ def test_a_damaged_weight_file_says_how_to_get_it_again(
 ) -> None:
     broken = tmp_path / "broken.dat"
     broken.write_bytes(struct.pack("<q", 7) * 100)
-    monkeypatch.setattr(adapter, "landmark_weights", lambda: broken)
+    monkeypatch.setattr(dlib_files, "landmark_weights", lambda: broken)
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
-    adapter._forest.cache_clear()
+    dlib_files.forest.cache_clear()
     try:
         with pytest.raises(WeightsUnavailable, match=r"broken\.dat is not the landmark file"):
             DlibDetector().detect(load_photo(GRACE_HOPPER))
     finally:
-        adapter._forest.cache_clear()
+        dlib_files.forest.cache_clear()
