@@ -34,7 +34,7 @@ from facemorph_core.alignment.landmarks import (
     QuickDetector,
 )
 from facemorph_core.alignment.photo import load_photo
-from facemorph_core.alignment.resample import resample
+from facemorph_core.alignment.resample import Beyond, resample
 from facemorph_core.errors import AmbiguousFace, NoFaceFound
 
 __all__ = ["AlignedFace", "FaceChoice", "align_face", "align_photo", "choose_face", "to_photo"]
@@ -65,12 +65,19 @@ class AlignedFace:
 
 
 def align_face(
-    image: NDArray[np.uint8], landmarks: Points, *, size: int = FRAME_SIZE
+    image: NDArray[np.uint8],
+    landmarks: Points,
+    *,
+    size: int = FRAME_SIZE,
+    beyond: Beyond = "mirrored",
 ) -> AlignedFace:
-    """Map the face with these landmarks into a frame of side ``size``."""
+    """Map the face with these landmarks into a frame of side ``size``.
+
+    What the frame shows ``beyond`` the image is mirrored, as models were trained with, or blurred.
+    """
     to_frame = fit_similarity(landmarks, mean_shape(size))
     return AlignedFace(
-        pixels=resample(image, to_frame, size=(size, size)),
+        pixels=resample(image, to_frame, size=(size, size), beyond=beyond),
         landmarks=apply_affine(to_frame, landmarks),
         to_frame=to_frame,
         photo_size=(image.shape[0], image.shape[1]),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from facemorph_core.alignment.beyond import share_lacking
 from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
 from facemorph_core.alignment.geometry import Points, apply_affine, fit_similarity
 
@@ -19,6 +20,8 @@ NEARLY = 0.5
 """Of the weight of the face that is taken: another one may have been meant."""
 FEW_PIXELS = 24.0
 """Between the eyes; the frame of 128 pixels has 36."""
+LACKING = 0.05
+"""Of the frame: what lies beyond the photo."""
 TURNED = 30.0
 """Degrees from upright."""
 FARTHEST_SHAPE, FARTHEST_POINT = 2.6, 1.4
@@ -53,6 +56,8 @@ def doubts_about(face: Found, others: Sequence[Found], size: tuple[int, int]) ->
     inside = (face.landmarks > -1).all(axis=1) & (face.landmarks < (size[1], size[0])).all(axis=1)
     if not inside.all():
         said.append("the face is cut by the photo's edge")
+    elif (lacking := share_lacking(fit_similarity(face.landmarks, mean_shape()), size)) > LACKING:
+        said.append(f"the photo ends close to the face: {lacking:.0%} around it is not there")
     turn = abs(turn_of(face.landmarks))
     if turn > TURNED:
         said.append(f"the face is turned by {turn:.0f} degrees")

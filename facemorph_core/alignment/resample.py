@@ -2,18 +2,20 @@
 
 A plain warp looks at a few source pixels per result pixel and aliases when it shrinks. Here the
 result is computed on a grid that is no coarser than the source and averaged down in whole blocks;
-strong shrinking is averaged in whole blocks before that. Beyond its border the source is reflected
-about the edge pixel (as often as needed, whatever the size of the image).
+strong shrinking is averaged in whole blocks before that. Beyond its border the source is mirrored
+about the edge pixel (as often as needed, whatever the size of the image), or blurred.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.alignment.beyond import blurred_beyond
 from facemorph_core.alignment.geometry import (
     Affine,
     apply_affine,
@@ -24,14 +26,21 @@ from facemorph_core.alignment.geometry import (
     similarity,
 )
 
-__all__ = ["reflected_crop", "resample", "resized"]
+__all__ = ["Beyond", "reflected_crop", "resample", "resized"]
+
+Beyond = Literal["mirrored", "blurred"]
+"""How a picture goes on beyond its border."""
 
 _MOST_OVERSAMPLING = 4
 _MARGIN = 4  # pixels that interpolation reads around a point
 
 
 def resample(
-    image: NDArray[np.uint8], matrix: Affine, *, size: tuple[int, int]
+    image: NDArray[np.uint8],
+    matrix: Affine,
+    *,
+    size: tuple[int, int],
+    beyond: Beyond = "mirrored",
 ) -> NDArray[np.uint8]:
     """The (h, w, 3) picture of ``image`` under ``matrix`` (image -> result), ``size`` = (h, w)."""
     shrink = 1 / scale_of(matrix)
@@ -54,7 +63,9 @@ def resample(
         borderMode=cv2.BORDER_REFLECT_101,
     )
     result = np.asarray(warped, dtype=np.uint8)
-    return _averaged(result, fine) if fine > 1 else result
+    if fine > 1:
+        result = _averaged(result, fine)
+    return blurred_beyond(result, image, matrix) if beyond == "blurred" else result
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.alignment.align import AlignedFace, FaceChoice, align_face, choose_face
+from facemorph_core.alignment.beyond import lacking
 from facemorph_core.alignment.frame import FRAME_SIZE, framing
 from facemorph_core.alignment.geometry import rescaling
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
@@ -44,7 +45,7 @@ from facemorph_core.pictures.formats import PLAYED_SIZE
 
 PhotoLike = Path | str | Image.Image | NDArray[np.uint8]
 
-FRAMES_VERSION = 4
+FRAMES_VERSION = 5
 """Raised whenever the same settings give other frames: work that was begun before is not mixed."""
 
 
@@ -128,23 +129,33 @@ class Morpher:
         file = Path(photo) if isinstance(photo, (str, Path)) else None
         seen = np.ascontiguousarray(on_white(image))
         found = choose_face(seen, self.detector, choice, name=file or "the image")
-        small = align_face(seen, found.landmarks)
-        given = small
-        if self.bundle.manifest.image_size != FRAME_SIZE:
-            given = align_face(seen, found.landmarks, size=self.bundle.manifest.image_size)
+        small, given = (
+            align_face(seen, found.landmarks, size=side, beyond="blurred")
+            for side in (FRAME_SIZE, self.bundle.manifest.image_size)
+        )
         code = self.bundle.encode(given.pixels[None], given.landmarks[None], fit=self.fit)[0]
         if self.compose == "photo":
             layer = Face(small.pixels, small.landmarks, code, image, small.to_frame)
             return MorphFace(small, layer, file, found.doubts)
-        shown = align_face(seen, found.landmarks, size=self._side)
+        shown = align_face(seen, found.landmarks, size=self._side, beyond="blurred")
         frame = shown.pixels
         if image.shape[2] == 4:
             opacity = resample(
-                np.repeat(image[..., 3:], 3, axis=2), shown.to_frame, size=2 * (self._side,)
+                np.repeat(image[..., 3:], 3, axis=2),
+                shown.to_frame,
+                size=2 * (self._side,),
+                beyond="blurred",
             )
             frame = np.dstack([frame, opacity[..., :1]])
-        to_frame = rescaling(FRAME_SIZE / self._side)
-        layer = Face(small.pixels, small.landmarks, code, frame, to_frame)
+        made_up = lacking(shown.to_frame, shown.photo_size, self._side)
+        layer = Face(
+            small.pixels,
+            small.landmarks,
+            code,
+            frame,
+            rescaling(FRAME_SIZE / self._side),
+            made_up if made_up.any() else None,
+        )
         return MorphFace(shown, layer, file, found.doubts)
 
     def faces(

@@ -37,12 +37,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment import mesh
+from facemorph_core.alignment.beyond import lacking as lacking_in
 from facemorph_core.alignment.frame import FRAME_SIZE, mean_shape
 from facemorph_core.alignment.geometry import Affine, Points
 from facemorph_core.bundle.read import Bundle
 from facemorph_core.morphing import detail, surroundings
 from facemorph_core.morphing.choices import Mode
-from facemorph_core.morphing.view import Photo, View, inner
+from facemorph_core.morphing.lacking import handed_over
+from facemorph_core.morphing.view import Photo, Places, View, inner
 
 __all__ = ["Face", "Layers"]
 
@@ -69,6 +71,8 @@ class Face:
     """(H, W, 3) RGB or (H, W, 4) RGBA: what is shown."""
     to_frame: Affine
     """Pixels of the photo -> those of the canonical frame."""
+    lacking: NDArray[np.float32] | None = None
+    """(H, W) in 0..1: 1 where ``photo`` was made up, for there was none; None: nowhere."""
 
 
 class Layers:
@@ -78,7 +82,8 @@ class Layers:
         self.bundle, self.faces, self.mode = bundle, list(faces), mode
         photos = _alike([face.photo for face in faces])
         self._photos = [
-            Photo(each, face.to_frame) for each, face in zip(photos, faces, strict=True)
+            Photo(each, face.to_frame, face.lacking)
+            for each, face in zip(photos, faces, strict=True)
         ]
         self._meshes = np.stack([mesh.vertices(face.landmarks) for face in faces])
         self._mean = mesh.vertices(mean_shape())
@@ -114,7 +119,8 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        self._preferred_around = surroundings.preferences(self._agreement)
+        lacking = np.array([surroundings.part_lacking(_lacking(face)) for face in faces])
+        self._preferred_around = surroundings.preferences(self._agreement, lacking)
         own, around = detail.preferences(self._agreement), surroundings.around()
         self._preferred = own + around * (self._preferred_around[:, None, None] - own)
         self._decided = surroundings.decided(around, len(faces))
@@ -149,14 +155,16 @@ class Layers:
         def shown(each: Values) -> Values:
             return np.asarray(beyond + view.shown(within * (each - beyond)))
 
-        coarse = {
-            number: within * (shares - gains)[..., number, None] * _moved(self._low[number], away)
-            for number, away in enumerate(own)
-            if texture[number]
-        }
-        if self._photos[0].channels == 3:  # where all is there, their sum is shown at once
-            drawn, coarse = drawn + sum(coarse.values()), {}
-        result = self._faded(shown(gains), shown(shares), texture, own, view, coarse)
+        given, kept = shown(shares), shown(gains)
+        there = self._places(texture, own, view)
+        low = {number: within * _moved(self._low[number], own[number]) for number in there}
+        lacking = self._lacking(there, view)
+        if lacking is not None:
+            given, kept = (handed_over(each, lacking, texture) for each in (given, kept))
+        elif self._photos[0].channels == 3:  # where all is there, what is coarse is shown at once
+            drawn += sum((shares - gains)[..., number, None] * each for number, each in low.items())
+            low = {}
+        result = self._faded(kept, given, there, view, low)
         result[..., :3] += view.shown(drawn)
         return result
 
@@ -167,9 +175,12 @@ class Layers:
 
     def _cross_faded(self, shape: Weights, texture: Weights, view: View) -> Values:
         target = np.tensordot(shape, self._meshes, axes=1)
-        own = mesh.displacements(target, list(self._meshes))
+        there = self._places(texture, mesh.displacements(target, list(self._meshes)), view)
         fade = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
-        return self._faded(fade, fade, texture, own, view, {})
+        lacking = self._lacking(there, view)
+        if lacking is not None:
+            fade = handed_over(fade, lacking, texture)
+        return self._faded(fade, fade, there, view, {})
 
     def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
         picture = view.shown(drawn)
@@ -180,28 +191,47 @@ class Layers:
         result[..., :3] += weight * (picture - result[..., :3])
         return result
 
+    def _places(
+        self, texture: Weights, own: Sequence[mesh.Displacement], view: View
+    ) -> dict[int, Places]:
+        """Where each photo that has a weight lies in the view."""
+        pull = view.pull() if view.placed else None
+        return {
+            number: self._photos[number].places(
+                own[number], view, view.placed[number] if view.placed else None, pull
+            )
+            for number in np.flatnonzero(texture).tolist()
+        }
+
+    def _lacking(self, there: Mapping[int, Places], view: View) -> Values | None:
+        """(h, w, P): what each photo does not have; None where they have all that is seen."""
+        if not view.placed and all(face.lacking is None for face in self.faces):
+            return None
+        found = np.zeros((*view.size, len(self._photos)), np.float32)
+        for number, places in there.items():
+            found[..., number] = self._photos[number].lacking(places)
+        return found if found.any() else None
+
     def _faded(
         self,
         gains: Values,
         shares: Values,
-        texture: Weights,
-        own: Sequence[mesh.Displacement],
+        there: Mapping[int, Places],
         view: View,
-        coarse: Mapping[int, Values],
+        low: Mapping[int, Values],
     ) -> Values:
-        """The photos warped, in sum, each times its ``gains`` (h, w, P).
+        """The photos at ``there``, in sum, each times its ``gains`` (h, w, P).
 
-        To the photo of a number comes its ``coarse`` (128, 128, 3). Opacity fades by ``shares``
-        (h, w, P); what is not there gives no colour.
+        What of it is coarse, ``low`` (128, 128, 3), is brought to its ``shares`` (h, w, P), by
+        which opacity fades; what is not there gives no colour.
         """
         result = np.zeros((*view.size, self._photos[0].channels), np.float32)
-        pull = view.pull() if view.placed else None
-        for number in np.flatnonzero(texture).tolist():
-            placed = view.placed[number] if view.placed else None
-            photo = self._photos[number].seen(own[number], view, placed, pull)
+        for number, places in there.items():
+            photo = self._photos[number].seen(places, view)
             colours = gains[..., number, None] * photo[..., :3]
-            if number in coarse:
-                colours += view.shown(coarse[number])
+            if number in low:
+                missing = (shares - gains)[..., number, None]
+                colours += missing * view.shown(low[number])
             if photo.shape[2] == 4:
                 colours *= photo[..., 3:]
                 result[..., 3:] += shares[..., number, None] * photo[..., 3:]
@@ -219,6 +249,13 @@ class Layers:
             for each in maps
         ]
         return np.stack(found, axis=-1).astype(np.float32)
+
+
+def _lacking(face: Face) -> Values:
+    """(S, S) in 0..1: what its photo does not have of the frame."""
+    if face.lacking is not None:
+        return face.lacking
+    return lacking_in(face.to_frame, (face.photo.shape[0], face.photo.shape[1]), FRAME_SIZE)
 
 
 def _alike(photos: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

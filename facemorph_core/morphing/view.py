@@ -12,7 +12,6 @@ Convention:
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.alignment.beyond import all_inside, continued, distance_beyond, places, soft
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.geometry import (
     Affine,
@@ -29,6 +29,7 @@ from facemorph_core.alignment.geometry import (
     rescaling,
     scale_of,
 )
+from facemorph_core.alignment.halvings import Halvings
 from facemorph_core.alignment.mesh import Displacement
 
 __all__ = ["Photo", "View", "inner"]
@@ -37,8 +38,8 @@ Values = NDArray[np.float32]
 
 EDGE = 12
 """Pixels of the canonical frame over which it passes into its surroundings."""
-LONGEST_SIDE = 32766
-"""Pixels that OpenCV can address."""
+Places = tuple[Values, Values]
+"""(x, y), each (h, w): pixels of a photo."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,7 @@ class View:
     def pull(self) -> Values:
         """(h, w): 1 over the frame, 0 at the picture's border, smooth between."""
         h, w = self.size
-        x, y = plane(self.size, self.to_frame)
+        x, y = places(self.size, self.to_frame)
         beyond = [
             np.maximum(np.abs(along - (FRAME_SIZE - 1) / 2) - FRAME_SIZE / 2, 0) for along in (x, y)
         ]
@@ -80,7 +81,7 @@ class View:
         return np.asarray(near * near * (3 - 2 * near), np.float32)
 
     def _sampled(self, picture: Values, way: int, border: int) -> Values:
-        x, y = plane(self.size, self.to_frame)
+        x, y = places(self.size, self.to_frame)
         parts = [  # OpenCV takes four channels at a time
             np.asarray(cv2.remap(picture[..., at : at + 4], x, y, way, borderMode=border))
             for at in range(0, picture.shape[2], 4)
@@ -89,60 +90,60 @@ class View:
 
 
 class Photo:
-    """A photo at its own size and at halves of it, for views that show it smaller."""
+    """A photo, seen through views."""
 
-    def __init__(self, pixels: NDArray[np.uint8], to_frame: Affine) -> None:
+    def __init__(
+        self, pixels: NDArray[np.uint8], to_frame: Affine, lacking: Values | None = None
+    ) -> None:
+        """``lacking`` (H, W) in 0..1: what of ``pixels`` is no photo; None: nothing."""
         self.channels = pixels.shape[2]
-        self._levels, self._lock = [pixels], threading.Lock()
-        self._from_frame = invert_affine(to_frame)
-        self._coarsest = 0
-        while max(self._levels[self._coarsest].shape) > LONGEST_SIDE:
-            self._coarsest += 1
-            self._reach(self._coarsest)
+        self._pictures, self._size = Halvings(pixels), (pixels.shape[0], pixels.shape[1])
+        self._to_frame, self._lacking = to_frame, lacking
 
-    def seen(
+    def places(
         self,
         away: Displacement,
         view: View,
         placed: Affine | None = None,
         pull: Values | None = None,
-    ) -> Values:
-        """The photo in ``view``, (h, w, C) in levels of 255.
+    ) -> Places:
+        """Where in the photo each pixel of ``view`` lies.
 
         Each place of the frame shows the one that lies ``away`` (128, 128, 2) from it.
         With ``placed`` the photo lies by itself there, and by its face where ``pull`` is 1.
         """
-        by_face = compose_affine(self._from_frame, view.to_frame)
-        level = self._reach(round(math.log2(max(scale_of(by_face), 1e-6))))
-        smaller = rescaling(0.5**level)
-        moved = view.moved(away)
-        linear = (0.5**level * self._from_frame[:, :2]).astype(np.float32)
-        x, y = plane(view.size, compose_affine(smaller, by_face))
+        from_frame = invert_affine(self._to_frame)
+        moved, linear = view.moved(away), from_frame[:, :2].astype(np.float32)
+        x, y = places(view.size, compose_affine(from_frame, view.to_frame))
         x += linear[0, 0] * moved[..., 0] + linear[0, 1] * moved[..., 1]
         y += linear[1, 0] * moved[..., 0] + linear[1, 1] * moved[..., 1]
         if placed is not None and pull is not None:
-            own_x, own_y = plane(view.size, compose_affine(smaller, placed))
+            own_x, own_y = places(view.size, placed)
             x, y = own_x + pull * (x - own_x), own_y + pull * (y - own_y)
-        picture, border = self._levels[level], cv2.BORDER_REFLECT_101
-        found = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=border)
-        return np.asarray(found, np.float32).reshape(*view.size, self.channels)
+        return x, y
 
-    def _reach(self, level: int) -> int:
-        """The level nearest to ``level`` that there is; made if need be."""
-        with self._lock:
-            while len(self._levels) <= level and min(self._levels[-1].shape[:2]) > 1:
-                finer = self._levels[-1]
-                size = (finer.shape[1] + 1) // 2, (finer.shape[0] + 1) // 2
-                coarser = cv2.resize(finer, size, interpolation=cv2.INTER_AREA)
-                self._levels.append(np.asarray(coarser, np.uint8))
-        return min(max(level, self._coarsest), len(self._levels) - 1)
+    def seen(self, there: Places, view: View) -> Values:
+        """The photo at ``there``, the places of ``view``: (h, w, C) in levels of 255."""
+        pace = scale_of(view.to_frame) / scale_of(self._to_frame)
+        halvings, picture = self._pictures.nearest(round(math.log2(max(pace, 1e-6))))
+        factor = np.float32(0.5**halvings)
+        x, y = (factor * (each + 0.5) - 0.5 for each in there)
+        found = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        result = np.asarray(found, np.float32).reshape(*view.size, self.channels)
+        if all_inside(*there, self._size):
+            return result
+        return continued(result, *there, distance_beyond(*there, self._size), self._pictures)
 
-
-def plane(size: tuple[int, int], affine: Affine) -> tuple[Values, Values]:
-    """Where ``affine`` sends each pixel of a picture of ``size``, (x, y)."""
-    across, down = np.arange(size[1]), np.arange(size[0])[:, None]
-    x, y = (row[0] * across + row[1] * down + row[2] for row in affine)
-    return x.astype(np.float32), y.astype(np.float32)
+    def lacking(self, there: Places) -> Values:
+        """(h, w) in 0..1: 1 where the photo has nothing to show."""
+        if self._lacking is None:
+            if all_inside(*there, self._size):
+                return np.zeros_like(there[0])
+            far = distance_beyond(*there, self._size)
+            return soft(far * np.float32(scale_of(self._to_frame)))
+        way, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+        found = cv2.remap(self._lacking, *there, way, borderMode=border)
+        return np.asarray(found, np.float32)
 
 
 @cache
