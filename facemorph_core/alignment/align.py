@@ -90,8 +90,11 @@ def align_photo(
     *,
     face: FaceChoice = "largest",
     size: int = FRAME_SIZE,
+    beyond: Beyond = "mirrored",
 ) -> AlignedFace:
     """Find a face in a photo and map it into the frame; ``photo`` may be (H, W, 3) RGB pixels.
+
+    ``beyond`` is as in `align_face`; a morph shows blurs.
 
     Raises:
         UnreadablePhoto: as `load_photo`.
@@ -103,7 +106,7 @@ def align_photo(
         raise ValueError(f"an (H, W, 3) RGB image is needed, got {pixels.shape}")
     name = photo if isinstance(photo, (str, Path)) else "the image"
     found = choose_face(np.ascontiguousarray(pixels), detector or DlibDetector(), face, name=name)
-    return align_face(pixels, found.landmarks, size=size)
+    return align_face(pixels, found.landmarks, size=size, beyond=beyond)
 
 
 def choose_face(

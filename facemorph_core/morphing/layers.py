@@ -155,16 +155,15 @@ class Layers:
         def shown(each: Values) -> Values:
             return np.asarray(beyond + view.shown(within * (each - beyond)))
 
-        given, kept = shown(shares), shown(gains)
         there = self._places(texture, own, view)
-        low = {number: within * _moved(self._low[number], own[number]) for number in there}
+        coarse = {
+            number: within * (shares - gains)[..., number, None] * _moved(self._low[number], away)
+            for number, away in ((number, own[number]) for number in there)
+        }
         lacking = self._lacking(there, view)
-        if lacking is not None:
-            given, kept = (handed_over(each, lacking, texture) for each in (given, kept))
-        elif self._photos[0].channels == 3:  # where all is there, what is coarse is shown at once
-            drawn += sum((shares - gains)[..., number, None] * each for number, each in low.items())
-            low = {}
-        result = self._faded(kept, given, there, view, low)
+        if lacking is None and self._photos[0].channels == 3:  # then their sum is shown at once
+            drawn, coarse = drawn + sum(coarse.values()), {}
+        result = self._faded(shown(gains), shown(shares), texture, there, lacking, view, coarse)
         result[..., :3] += view.shown(drawn)
         return result
 
@@ -177,10 +176,7 @@ class Layers:
         target = np.tensordot(shape, self._meshes, axes=1)
         there = self._places(texture, mesh.displacements(target, list(self._meshes)), view)
         fade = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
-        lacking = self._lacking(there, view)
-        if lacking is not None:
-            fade = handed_over(fade, lacking, texture)
-        return self._faded(fade, fade, there, view, {})
+        return self._faded(fade, fade, texture, there, self._lacking(there, view), view, {})
 
     def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
         picture = view.shown(drawn)
@@ -216,22 +212,27 @@ class Layers:
         self,
         gains: Values,
         shares: Values,
+        texture: Weights,
         there: Mapping[int, Places],
+        lacking: Values | None,
         view: View,
-        low: Mapping[int, Values],
+        coarse: Mapping[int, Values],
     ) -> Values:
         """The photos at ``there``, in sum, each times its ``gains`` (h, w, P).
 
-        What of it is coarse, ``low`` (128, 128, 3), is brought to its ``shares`` (h, w, P), by
-        which opacity fades; what is not there gives no colour.
+        To the photo of a number comes its ``coarse`` (128, 128, 3). Opacity fades by ``shares``
+        (h, w, P); what is not there gives no colour, and what is ``lacking`` is handed over.
         """
+        kept: Values = np.ones((1, 1, len(texture)), np.float32)
+        if lacking is not None:
+            kept, taken = handed_over(shares, lacking, texture)
+            gains, shares = kept * gains + taken, kept * shares + taken
         result = np.zeros((*view.size, self._photos[0].channels), np.float32)
         for number, places in there.items():
             photo = self._photos[number].seen(places, view)
             colours = gains[..., number, None] * photo[..., :3]
-            if number in low:
-                missing = (shares - gains)[..., number, None]
-                colours += missing * view.shown(low[number])
+            if number in coarse:
+                colours += kept[..., number, None] * view.shown(coarse[number])
             if photo.shape[2] == 4:
                 colours *= photo[..., 3:]
                 result[..., 3:] += shares[..., number, None] * photo[..., 3:]
