@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         mean_shape,
         shape_basis,
     )
+    from facemorph_core.alignment.given import Eyes, GivenLandmarks
     from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector, LandmarkDetector
     from facemorph_core.alignment.photo import MAX_PIXELS, load_photo
 
@@ -30,6 +31,8 @@ __all__ = [
     "AlignedFace",
     "DetectedFace",
     "DlibDetector",
+    "Eyes",
+    "GivenLandmarks",
     "LandmarkDetector",
     "ShapeBasis",
     "align_face",
@@ -49,6 +52,8 @@ _HOMES = {
     "DetectedFace": "landmarks",
     "DlibDetector": "landmarks",
     "LandmarkDetector": "landmarks",
+    "Eyes": "given",
+    "GivenLandmarks": "given",
     "MAX_PIXELS": "photo",
     "load_photo": "photo",
 }

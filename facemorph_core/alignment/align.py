@@ -27,6 +27,7 @@ from facemorph_core.alignment.geometry import (
     rescaling,
     similarity,
 )
+from facemorph_core.alignment.given import Eyes, GivenLandmarks, face_given
 from facemorph_core.alignment.landmarks import (
     DetectedFace,
     DlibDetector,
@@ -35,13 +36,15 @@ from facemorph_core.alignment.landmarks import (
 )
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.resample import Beyond, resample
-from facemorph_core.errors import AmbiguousFace, NoFaceFound
+from facemorph_core.errors import AmbiguousFace, NoFaceFound, PhotoError
 
 __all__ = ["AlignedFace", "FaceChoice", "align_face", "align_photo", "choose_face", "to_photo"]
 
-FaceChoice = int | Literal["largest", "only"]
-"""A number (1 is the largest face of the photo), or "largest", or "only": refuse several."""
+FaceChoice = int | Literal["largest", "only"] | Eyes | GivenLandmarks
+"""A number (1 is the largest face of the photo), or "largest", or "only": refuse several; or where
+the face is, and no detector is asked."""
 
+PIXELS = "places are x, y in pixels of the upright photo, from its upper left corner"
 _SOFT_EDGE = 12 / FRAME_SIZE  # of the frame's side, over which a pasted frame fades in
 
 
@@ -120,7 +123,13 @@ def choose_face(
 
     Raises:
         NoFaceFound, AmbiguousFace: as `align_photo`; the hint says how to name a face.
+        PhotoError: no face can be where it is said to be.
     """
+    if isinstance(face, (Eyes, GivenLandmarks)):
+        try:
+            return _doubted(face_given(image, face), (), image)
+        except ValueError as error:
+            raise PhotoError(name, str(error), hint=PIXELS) from error
     if face == "largest" and isinstance(detector, QuickDetector):
         faces = detector.detect_first(image)
     else:
@@ -129,7 +138,8 @@ def choose_face(
         raise NoFaceFound(
             name,
             f"no face found (tried {detector.tried})",
-            hint="use a photo where the face looks at the camera, or crop it to the face",
+            hint="use a photo where the face looks at the camera, or say where its eyes are: "
+            "--eyes X,Y,X,Y",
         )
     if face == "only" and len(faces) > 1:
         raise AmbiguousFace(name, f"has {len(faces)} faces", hint=_numbering(len(faces)))

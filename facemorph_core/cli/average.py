@@ -13,10 +13,12 @@ import typer
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    EyesOption,
     FaceOption,
     FitOption,
     ForceOption,
     JsonOption,
+    LandmarksOption,
     ModelOption,
     ModeOption,
     ProvenanceOption,
@@ -43,6 +45,8 @@ def command(
     compose: ComposeOption = "frame",
     fit: FitOption = 0,
     face: FaceOption = None,
+    eyes: EyesOption = None,
+    landmarks: LandmarksOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -73,8 +77,8 @@ def command(
     check_photos(paths)
     output = out or paths[0].with_name(f"{named_after(paths)}-average.png")
 
-    check_picture(output, force=force, inputs=files_read(paths, model))
-    choices = face_choices(face, len(paths))
+    check_picture(output, force=force, inputs=files_read(paths, model, landmarks))
+    choices = face_choices(face, len(paths), eyes=eyes, landmarks=landmarks)
 
     import numpy as np
 

@@ -34,6 +34,7 @@ def command(
 ) -> None:
     """Write encoder.onnx and decoder.onnx: standard operators, float32, checked.
 
+    about.md beside them says what they read and make, and how a face is aligned for them.
     Both are run on the bundle's test vector before they are written. For TensorRT the command that
     builds each engine is printed; it was not run here, for that needs an NVIDIA GPU.
 
@@ -43,6 +44,7 @@ def command(
     """
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
+    from facemorph_core.deploy.about import ABOUT
     from facemorph_core.deploy.export import export
     from facemorph_core.deploy.graphs import OPSET, operators
     from facemorph_core.deploy.tensorrt import trtexec
@@ -65,6 +67,7 @@ def command(
         return
     for each in made:
         typer.echo(str(each.path))
+    typer.echo(str(out / ABOUT))
     if is_tensorrt:
         typer.echo("on the device, in this folder:", err=True)
         for each in made:

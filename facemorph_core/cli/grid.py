@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from facemorph_core.cli.morph_options import (
+    EyesOption,
     FaceOption,
     FitOption,
     ForceOption,
     JsonOption,
+    LandmarksOption,
     ModelOption,
     ModeOption,
     ProvenanceOption,
@@ -39,6 +41,8 @@ def command(
     mode: ModeOption = "full",
     fit: FitOption = 0,
     face: FaceOption = None,
+    eyes: EyesOption = None,
+    landmarks: LandmarksOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -66,8 +70,8 @@ def command(
 
     check_photos(photos)
     output = out or photos[0].with_name(f"{named_after(photos)}-grid.png")
-    check_picture(output, force=force, inputs=files_read(photos, model))
-    choices = face_choices(face, CORNERS)
+    check_picture(output, force=force, inputs=files_read(photos, model, landmarks))
+    choices = face_choices(face, CORNERS, eyes=eyes, landmarks=landmarks)
 
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model

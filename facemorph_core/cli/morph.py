@@ -13,12 +13,14 @@ from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
     EaseOption,
+    EyesOption,
     FaceOption,
     FitOption,
     ForceOption,
     FpsOption,
     HoldOption,
     JsonOption,
+    LandmarksOption,
     ModelOption,
     ModeOption,
     PathOption,
@@ -62,6 +64,8 @@ def command(
     path: PathOption = "lerp",
     fit: FitOption = 0,
     face: FaceOption = None,
+    eyes: EyesOption = None,
+    landmarks: LandmarksOption = None,
     loop: Annotated[bool, typer.Option("--loop", help="Back to the first photo.")] = False,
     boomerang: Annotated[bool, typer.Option("--boomerang", help="There and back.")] = False,
     out: Annotated[
@@ -117,7 +121,7 @@ def command(
     outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
     beside = [path for path in (report, strip) if path is not None]
     _check_distinct([*map(Path, outputs), *beside])
-    inputs = files_read(photos, model)
+    inputs = files_read(photos, model, landmarks)
     count = _count(len(photos), steps, loop, boomerang)
     for output in outputs:
         check_output(output, force=force, count=count, inputs=inputs)
@@ -127,7 +131,7 @@ def command(
         check_writable(report, force=force, inputs=inputs)
     if strip is not None:
         check_picture(strip, force=force, inputs=inputs)
-    choices = face_choices(face, len(photos))
+    choices = face_choices(face, len(photos), eyes=eyes, landmarks=landmarks)
 
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,18 +14,21 @@ from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
 if TYPE_CHECKING:
     from facemorph_core.alignment.align import FaceChoice
+    from facemorph_core.alignment.given import Eyes
     from facemorph_core.bundle.read import Bundle
     from facemorph_core.morphing.engine import MorphFace
 
 __all__ = [
     "ComposeOption",
     "EaseOption",
+    "EyesOption",
     "FaceOption",
     "FitOption",
     "ForceOption",
     "FpsOption",
     "HoldOption",
     "JsonOption",
+    "LandmarksOption",
     "ModeOption",
     "ModelOption",
     "PathOption",
@@ -78,6 +82,22 @@ FaceOption = Annotated[
         "several. Give it once for all photos or once for each."
     ),
 ]
+EyesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y,X,Y",
+        help="Where the eyes are, where no detector finds them: pixels of the upright photo, the "
+        "eye on the left first. Once for each photo, - where a detector is to look.",
+    ),
+]
+LandmarksOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="68 landmarks, a table x,y or .pts ('faces PHOTO -o FILE' writes one). Once for each "
+        "photo, - where a detector is to look.",
+    ),
+]
 SizeOption = Annotated[
     int | None,
     typer.Option(
@@ -99,13 +119,54 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what exist
 JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 
 
-def face_choices(texts: list[str] | None, photos: int) -> list[FaceChoice]:
-    """One for each photo from what was given with --face."""
+def face_choices(
+    texts: list[str] | None,
+    photos: int,
+    *,
+    eyes: list[str] | None = None,
+    landmarks: list[str] | None = None,
+) -> list[FaceChoice]:
+    """One for each photo from what was given with --face, --eyes and --landmarks."""
     given = texts or []
     if len(given) not in (0, 1, photos):
         raise typer.BadParameter(f"give --face once for all photos or once for each of {photos}")
     choices = [_choice(text) for text in given] or ["largest"]
-    return choices if len(choices) == photos else choices * photos
+    choices = choices if len(choices) == photos else choices * photos
+    from facemorph_core.alignment.given import GivenLandmarks
+    from facemorph_core.alignment.landmark_files import read_landmarks
+
+    said = [(number, _eyes(text)) for number, text in _of_photos(eyes, photos, option="--eyes")] + [
+        (number, GivenLandmarks(read_landmarks(Path(text))))
+        for number, text in _of_photos(landmarks, photos, option="--landmarks")
+    ]
+    numbers = [number for number, _ in said]
+    if len(set(numbers)) < len(numbers):
+        raise typer.BadParameter("a photo has --eyes or --landmarks, not both")
+    for number, where in said:
+        choices[number] = where
+    return choices
+
+
+def _of_photos(texts: list[str] | None, photos: int, *, option: str) -> list[tuple[int, str]]:
+    """The numbers of the photos that something is said of, and what."""
+    given = texts or []
+    if len(given) not in (0, photos):
+        raise typer.BadParameter(
+            f"give {option} once for each of {photos} photos, - where a detector is to look"
+        )
+    return [(number, text) for number, text in enumerate(given) if text != "-"]
+
+
+def _eyes(text: str) -> Eyes:
+    from facemorph_core.alignment.given import Eyes
+
+    try:
+        x1, y1, x2, y2 = map(float, text.split(","))
+    except ValueError:
+        x1 = y1 = x2 = y2 = math.nan
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise typer.BadParameter(f"'{text}' is not where two eyes are: X,Y,X,Y in pixels")
+    return Eyes((x1, y1), (x2, y2))
 
 
 def _choice(text: str) -> FaceChoice:
@@ -126,9 +187,12 @@ def check_photos(photos: list[Path]) -> None:
         open_photo(photo).close()
 
 
-def files_read(files: list[Path], model: str | None) -> list[Path]:
+def files_read(
+    files: list[Path], model: str | None, landmarks: list[str] | None = None
+) -> list[Path]:
     """What nothing may be written over: these files, and the model if it is named as one."""
-    return [*files, *([Path(model)] if model else [])]
+    named = [each for each in landmarks or [] if each != "-"]
+    return [*files, *map(Path, named), *([Path(model)] if model else [])]
 
 
 def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:

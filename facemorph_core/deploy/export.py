@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facemorph_core.bundle import Bundle
 from facemorph_core.bundle.read import to_model
+from facemorph_core.deploy.about import ABOUT, FRAME, described, write_about
 from facemorph_core.deploy.graphs import Half, plain_graph
 from facemorph_core.deploy.tensorrt import problems
 from facemorph_core.disk.output import check_writable, output_error, written_whole
@@ -48,6 +49,8 @@ def export(
 ) -> list[Exported]:
     """Write encoder.onnx and decoder.onnx into ``folder``; a ``batch`` of None is dynamic.
 
+    Beside them come about.md, which says how they are used, and frame.json.
+
     Raises:
         BundleError: the bundle's graphs are refused.
         OutputError: a file exists (without ``force``) or cannot be written, or the graph
@@ -57,10 +60,14 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, folder) from error
-    return [
+    for name in (*(f"{half}.onnx" for half in HALVES), ABOUT, FRAME):
+        check_writable(folder / name, force=force, inputs=[bundle.path])
+    made = [
         _exported(bundle, half, folder, batch=batch, for_tensorrt=for_tensorrt, force=force)
         for half in HALVES
     ]
+    write_about(bundle, folder, force=force)
+    return made
 
 
 def _exported(
@@ -80,8 +87,8 @@ def _exported(
         raise OutputError(
             f"the {half}'s graph gives other numbers than the bundle (by {difference:.2g})"
         )
+    described(model, bundle)
     path = folder / f"{half}.onnx"
-    check_writable(path, force=force, inputs=[bundle.path])
     with written_whole(path, force=force) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return Exported(path, half, model, difference)

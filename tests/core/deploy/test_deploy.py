@@ -116,12 +116,13 @@ def test_a_graph_that_does_something_else_is_not_written(bundle, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_writes_two_files_and_the_lines_for_the_device(tmp_path):
+def test_the_command_writes_its_files_and_the_lines_for_the_device(tmp_path):
     out = tmp_path / "jetson"
     arguments = ["export", "starter", "--format", "tensorrt", "--batch", "1", "--out", str(out)]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["decoder.onnx", "encoder.onnx"]
+    names = ["about.md", "decoder.onnx", "encoder.onnx", "frame.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
     again = CliRunner().invoke(cli, [*arguments, "--json"])
     assert isinstance(again.exception, OutputError)
     forced = CliRunner().invoke(cli, [*arguments, "--json", "--force"], catch_exceptions=False)
