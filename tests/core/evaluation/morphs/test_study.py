@@ -119,6 +119,24 @@ def test_a_table_of_pairs_names_files_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_face_of_a_photo_is_a_person(tmp_path: Path) -> None:
+    """The column face is for all photos of a line, a column of its own for one of them."""
+    table = tmp_path / "pairs.csv"
+    table.write_text("a;b;a_other;Face;face_b\ngroup.jpg;group.jpg;else.jpg;2;only\n")
+    group = tmp_path / "group.jpg"
+    (pair,) = read_pairs(table, faces=(3, 4))
+    assert pair == FilePair(group, group, tmp_path / "else.jpg", None, 2, "only", 2, 2)
+    first, second = FilePairs([pair]).names(0)
+    assert first != second == str(group)
+    (pair,) = read_pairs(_written(tmp_path, "a,b\nx.jpg,y.jpg\n"), faces=(3, 4))
+    assert (pair.face_a, pair.face_b, pair.face_a_other) == (3, 4, "largest")
+
+
+def _written(folder: Path, text: str) -> Path:
+    (folder / "pairs.csv").write_text(text)
+    return folder / "pairs.csv"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
