@@ -86,10 +86,10 @@ def _given(text: str) -> Given:
 def _meant(text: str, weight: float) -> Given | None:
     """What exists by this name, else what the pattern finds; None if there is nothing."""
     path = Path(text)
-    if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is no error to it
+    if os.path.isdir(text):  # noqa: PTH112 - nothing, and a name too long, are no error to it
         photos = _told(text, _inside(path), hint=f'or a pattern: "{path}/*/*.jpg"')
         return Given(photos, weight, _named(path))
-    if os.path.isfile(path):  # noqa: PTH113
+    if os.path.isfile(text):  # noqa: PTH113
         return Given([path], weight)
     if not _is_pattern(text):
         return None

@@ -1,10 +1,13 @@
 """Where prepared faces are kept for this user, and the one way to get a run's faces.
 
-The cache holds nothing that cannot be made again; several processes may ask at once.
+The cache holds nothing that cannot be made again; several processes may ask at once. What is
+damaged in it is prepared again: the small files are verified whenever they are opened, the pixels
+when their file is not as it was when they were verified last (to read a gigabyte takes seconds).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -18,7 +21,8 @@ from facemorph_core.config.schema import DataConfig
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.output import locked, reported_output
 from facemorph_core.disk.private import PRIVATE_FILE, private_folder
-from facemorph_core.errors import ShardError
+from facemorph_core.disk.records import write_atomic
+from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
@@ -44,7 +48,7 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
     out = cache_dir() / "shards" / f"{data.source}-{_key(data, seed=seed)}"
     if out.is_dir():
         try:
-            return Shard.open(out)
+            return _verified(Shard.open(out))
         except ShardError as error:
             log.warning("%s; preparing it again", error)
     with reported_output(out.parent):
@@ -60,7 +64,7 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
         )
     lock = out.with_name(f"{out.name}.lock")
     with locked(lock, mode=PRIVATE_FILE), _told_to_workers(out):
-        return prepare_shard(
+        shard = prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,
             out,
@@ -69,6 +73,38 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
             progress=progress,
             force=True,
         )
+        _note(shard, _now(shard))
+        return shard
+
+
+def _verified(shard: Shard) -> Shard:
+    """The shard, its pixels read whole unless nobody touched them since they were.
+
+    Raises:
+        ShardError: they are damaged.
+    """
+    now = _now(shard)
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(_noted(shard).read_bytes()) == now:
+            return shard
+    shard.verify_pixels()
+    _note(shard, now)
+    return shard
+
+
+def _noted(shard: Shard) -> Path:
+    return shard.path.with_name(f"{shard.path.name}.verified")
+
+
+def _now(shard: Shard) -> list[int]:
+    """What the system changes when a file is: length, and times of its content and its entry."""
+    stat = shard.faces_file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _note(shard: Shard, now: list[int]) -> None:
+    with contextlib.suppress(OutputError):  # then they are read whole the next time, too
+        write_atomic(_noted(shard), json.dumps(now).encode(), private=True)
 
 
 _PREPARING = "FACEMORPH_PREPARING"

@@ -28,6 +28,7 @@ from facemorph_core.metrics.bootstrap import interval_of_mean
 from facemorph_core.morphing.engine import Morpher
 from facemorph_core.morphing.film_strips import Strip
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo, small_shard
+from tests.damage import KINDS, damage
 
 MODES = ("full", "latent", "landmark")
 
@@ -259,6 +260,18 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert len(counted) == 3 + 2 + 2
     for mode in ("full", "landmark"):
         np.testing.assert_array_equal(found.columns[mode]["ends"], again.columns[mode]["ends"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_block_is_noticed_before_it_is_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "blocks" / "0000.npz"
+    columns = {"full/ends": np.arange(4.0), "parents/bound": np.zeros((4, 2))}
+    study_module._keep(path, columns)
+    found = study_module._kept(path)
+    assert found is not None
+    assert found.keys() == columns.keys()
+    damage(path, kind)
+    assert study_module._kept(path) is None
 
 
 def test_without_the_judges_weights_a_study_has_the_figures_that_need_none(
