@@ -3,6 +3,7 @@
 The cache holds nothing that cannot be made again; several processes may ask at once. What is
 damaged in it is prepared again: the small files are verified whenever they are opened, the pixels
 when their file is not as it was when they were verified last (to read a gigabyte takes seconds).
+``NAME.verified`` beside the shard NAME says when that was, and holds the digest of its shard.json.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from facemorph_core.alignment.frame import framing
 from facemorph_core.config.schema import DataConfig
@@ -48,7 +51,7 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
     out = cache_dir() / "shards" / f"{data.source}-{_key(data, seed=seed)}"
     if out.is_dir():
         try:
-            return _verified(Shard.open(out))
+            return _verified(out)
         except ShardError as error:
             log.warning("%s; preparing it again", error)
     with reported_output(out.parent):
@@ -64,6 +67,11 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
         )
     lock = out.with_name(f"{out.name}.lock")
     with locked(lock, mode=PRIVATE_FILE), _told_to_workers(out):
+        if out.is_dir():
+            with contextlib.suppress(ShardError):
+                return _verified(out)  # another process made it meanwhile
+            with reported_output(out):
+                shutil.rmtree(out)
         shard = prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,
@@ -73,38 +81,49 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
             progress=progress,
             force=True,
         )
-        _note(shard, _now(shard))
+        _note(shard)
         return shard
 
 
-def _verified(shard: Shard) -> Shard:
+def _verified(path: Path) -> Shard:
     """The shard, its pixels read whole unless nobody touched them since they were.
 
     Raises:
-        ShardError: they are damaged.
+        ShardError: it is damaged.
     """
-    now = _now(shard)
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(_noted(shard).read_bytes()) == now:
-            return shard
-    shard.verify_pixels()
-    _note(shard, now)
+    shard = Shard.open(path)
+    noted = _noted(shard)
+    if noted.get("shard.json") not in (None, shard.digest()):
+        raise ShardError(f"{path} is damaged: shard.json is not as it was written")
+    if noted.get("faces.npy") != _touched(shard):
+        shard.verify_pixels()
+        _note(shard)
     return shard
 
 
-def _noted(shard: Shard) -> Path:
+def _noted(shard: Shard) -> dict[str, Any]:
+    """What `_note` left; nothing where it left nothing that can be read."""
+    try:
+        noted = json.loads(_note_of(shard).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _note(shard: Shard) -> None:
+    noted = {"shard.json": shard.digest(), "faces.npy": _touched(shard)}
+    with contextlib.suppress(OutputError):  # then they are read whole the next time, too
+        write_atomic(_note_of(shard), json.dumps(noted).encode(), private=True)
+
+
+def _note_of(shard: Shard) -> Path:
     return shard.path.with_name(f"{shard.path.name}.verified")
 
 
-def _now(shard: Shard) -> list[int]:
-    """What the system changes when a file is: length, and times of its content and its entry."""
+def _touched(shard: Shard) -> list[int]:
+    """What the system changes when a file is: its length, and the times of content and entry."""
     stat = shard.faces_file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _note(shard: Shard, now: list[int]) -> None:
-    with contextlib.suppress(OutputError):  # then they are read whole the next time, too
-        write_atomic(_noted(shard), json.dumps(now).encode(), private=True)
 
 
 _PREPARING = "FACEMORPH_PREPARING"
