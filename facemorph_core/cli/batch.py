@@ -106,7 +106,10 @@ def command(
     made = sum(outcome.tried_now for outcome in outcomes) - len(failed)
     doubts = _doubts_told(outcomes, out / MADE)
     if as_json:
-        problems = [{"file": each.job.file, "problem": each.problem} for each in failed]
+        problems = [
+            {"line": each.job.line, "file": each.job.file, "problem": each.problem}
+            for each in failed
+        ]
         facts = {"pairs": len(outcomes), "made": made, "failed": problems, "warnings": doubts}
         typer.echo(json.dumps(facts | {"folder": str(out)}))
     else:
@@ -115,7 +118,7 @@ def command(
     if failed:
         from facemorph_core.errors import PairsError
 
-        told = "; ".join(f"{each.job.file}: {each.problem}" for each in failed[:NAMED])
+        told = "; ".join(f"line {each.job.line}, {each.problem}" for each in failed[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise PairsError(
             f"{len(failed)} of {len(outcomes)} pairs could not be morphed: {told}{more}",

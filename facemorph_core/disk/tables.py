@@ -13,15 +13,18 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from facemorph_core.errors import PairsError
 
-__all__ = ["Row", "problems_in", "read_table"]
+__all__ = ["Row", "read_table"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SEPARATORS = (",", ";", "\t")
 NAMED = 10
@@ -48,20 +51,23 @@ class Row:
     """Of each column that is known, by its name; "" where there is nothing."""
 
 
-def read_table(file: Path, needed: Sequence[str], also: Sequence[str] = ()) -> list[Row]:
-    r"""The rows of a table that has the columns ``needed`` and may have those of ``also``.
+def read_table(
+    file: Path, parse: Callable[[Row], T], *, needed: Sequence[str], also: Sequence[str] = ()
+) -> list[T]:
+    r"""What ``parse`` makes of each row of a table; a ValueError of it is what is wrong with one.
 
-    Other columns are named in a warning, for one of them may be a slip of the pen.
+    The table has the columns ``needed`` and may have those of ``also``. Others are named in a
+    warning, for one of them may be a slip of the pen.
 
     Raises:
-        PairsError: it cannot be read, is no text, lacks a column, or has a line with more cells
-            than columns; all such lines are told together.
+        PairsError: it cannot be read, is no text or lacks a column; or some rows are wrong or have
+            more cells than the header, which are told together.
 
     Examples:
         >>> from pathlib import Path
         >>> table = Path("seats.csv")
         >>> _ = table.write_text("Seat; Name\n\n7; anna\n", encoding="utf-16")
-        >>> read_table(table, ["name"], ["seat"])
+        >>> read_table(table, lambda row: row, needed=["name"], also=["seat"])
         [Row(line=3, cells={'name': 'anna', 'seat': '7'})]
     """
     text, first = _text(file), 1
@@ -73,25 +79,30 @@ def read_table(file: Path, needed: Sequence[str], also: Sequence[str] = ()) -> l
     records = _records(file, text, separator, first)
     _, header = next(records, (first, []))
     names = _known_names(file, header, needed, wanted)
-    rows, problems = [], []
+    parsed, problems = [], []
     for line, cells in records:
-        if any(cells[len(names) :]):
-            problems.append(f"line {line}: {len(cells)} cells, where the header has {len(names)}")
         there = dict(zip(names, cells, strict=False))
-        rows.append(Row(line, {name: there.get(name, "") for name in wanted}))
+        try:
+            if any(cells[len(names) :]):
+                raise ValueError(
+                    f"{len(cells)} cells, where the header has {len(names)} "
+                    f"(one that holds '{separator}' belongs in quotes)"
+                )
+            parsed.append(parse(Row(line, {name: there.get(name, "") for name in wanted})))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
     if problems:
-        raise problems_in(file, problems, hint=f"put a cell that holds '{separator}' in quotes")
-    return rows
+        raise _problems_in(file, problems)
+    return parsed
 
 
-def problems_in(file: Path, problems: Sequence[str], *, hint: str | None = None) -> PairsError:
-    """What is wrong with lines of a table, as one error."""
+def _problems_in(file: Path, problems: Sequence[str]) -> PairsError:
     if len(problems) == 1:
-        return PairsError(f"{file}, {problems[0]}", hint=hint)
+        return PairsError(f"{file}, {problems[0]}")
     told = [f"  {problem}" for problem in problems[:NAMED]]
     if len(problems) > NAMED:
         told.append(f"  and {len(problems) - NAMED} more")
-    return PairsError("\n".join([f"{file} has lines that cannot be used:", *told]), hint=hint)
+    return PairsError("\n".join([f"{file} has lines that cannot be used:", *told]))
 
 
 # --- text --------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ class Job:
     b: Path
     file: str
     faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest")
+    line: int = 0
+    """Of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def jobs_of(pairs: Sequence[FilePair], suffix: str) -> list[Job]:
     jobs = []
     for number, pair in enumerate(pairs, start=1):
         file = f"{number:04d}-{named_after([pair.a, pair.b])}{suffix}".replace("%", "_")
-        jobs.append(Job(pair.a, pair.b, file, (pair.face_a, pair.face_b)))
+        jobs.append(Job(pair.a, pair.b, file, (pair.face_a, pair.face_b), pair.line))
     return jobs
 
 

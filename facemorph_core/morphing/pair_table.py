@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from facemorph_core.alignment.align import FaceChoice, face_choice
-from facemorph_core.disk.tables import Row, problems_in, read_table
+from facemorph_core.disk.tables import Row, read_table
 from facemorph_core.errors import PairsError
 
 __all__ = ["FilePair", "read_pairs"]
@@ -29,6 +29,8 @@ class FilePair:
     face_b: FaceChoice = "largest"
     face_a_other: FaceChoice = "largest"
     face_b_other: FaceChoice = "largest"
+    line: int = field(default=0, compare=False)
+    """Of the table that it is from; 0 if it is from none."""
 
 
 def read_pairs(
@@ -45,14 +47,12 @@ def read_pairs(
             are told together.
     """
     default = dict(zip(NEEDED, faces, strict=True))
-    pairs, problems = [], []
-    for row in read_table(table, NEEDED, (*OTHERS, FACE, *FACES)):
-        try:
-            pairs.append(_pair(row, table.parent, default))
-        except ValueError as error:
-            problems.append(f"line {row.line}: {error}")
-    if problems:
-        raise problems_in(table, problems)
+    pairs = read_table(
+        table,
+        lambda row: _pair(row, table.parent, default),
+        needed=NEEDED,
+        also=(*OTHERS, FACE, *FACES),
+    )
     if not pairs:
         raise PairsError(f"{table} holds no pair")
     return pairs
@@ -71,4 +71,5 @@ def _pair(row: Row, folder: Path, default: Mapping[str, FaceChoice]) -> FilePair
     a, b, a_other, b_other = (photo(name) for name in (*NEEDED, *OTHERS))
     if a is None or b is None:
         raise ValueError("both a and b are needed")
-    return FilePair(a, b, a_other, b_other, *(face(name) for name in (*NEEDED, *OTHERS)))
+    faces = face("a"), face("b"), face("a_other"), face("b_other")
+    return FilePair(a, b, a_other, b_other, *faces, row.line)

@@ -248,9 +248,11 @@ def test_a_photo_without_a_face_stops_nothing(
     photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "black.png")
-    pairs = table(tmp_path, "eileen.png,black.png", "eileen.png,grace.jpg")
+    pairs = table(tmp_path, "", "eileen.png,black.png", "eileen.png,grace.jpg")
     code, report, err = batch(capsys, pairs)
     assert code == 14
+    assert report["failed"][0]["line"] == 3
+    assert f"line 3, {tmp_path / 'black.png'}: no face found" in err
     assert report["made"] == 1
     assert [each["file"] for each in report["failed"]] == ["0001-eileen-black.gif"]
     assert "1 of 2 pairs could not be morphed" in err

@@ -27,7 +27,7 @@ def read(data: bytes, needed: tuple[str, ...] = ("a", "b"), also: tuple[str, ...
     with TemporaryDirectory() as folder:
         file = Path(folder) / "t.csv"
         file.write_bytes(data)
-        return read_table(file, needed, also)
+        return read_table(file, lambda row: row, needed=needed, also=also)
 
 
 @given(
@@ -114,12 +114,18 @@ def test_the_way_out_of_another_encoding_is_told() -> None:
     assert "CSV UTF-8" in str(caught.value.hint)
 
 
-def test_all_lines_that_are_wrong_are_told_together() -> None:
-    text = "a,b\n" + "".join(f"{n},2,3\n" for n in range(14))
+def test_all_lines_that_are_wrong_are_told_together(tmp_path: Path) -> None:
+    def parse(row: Row) -> None:
+        if row.cells["a"] == "1":
+            raise ValueError("one is none")
+
+    file = tmp_path / "t.csv"
+    file.write_text("a,b\n" + "".join(f"{n},2{',3' * (n != 1)}\n" for n in range(14)))
     with pytest.raises(PairsError) as caught:
-        read(text.encode())
+        read_table(file, parse, needed=["a", "b"])
     said = str(caught.value)
     assert "line 2: 3 cells" in said
+    assert "line 3: one is none" in said
     assert "line 11: 3 cells" in said
     assert "line 12:" not in said
     assert said.endswith("and 4 more")
