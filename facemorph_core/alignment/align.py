@@ -38,7 +38,15 @@ from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.resample import Beyond, resample
 from facemorph_core.errors import AmbiguousFace, NoFaceFound, PhotoError
 
-__all__ = ["AlignedFace", "FaceChoice", "align_face", "align_photo", "choose_face", "to_photo"]
+__all__ = [
+    "AlignedFace",
+    "FaceChoice",
+    "align_face",
+    "align_photo",
+    "choose_face",
+    "face_choice",
+    "to_photo",
+]
 
 FaceChoice = int | Literal["largest", "only"] | Eyes | GivenLandmarks
 """A number (1 is the largest face of the photo), or "largest", or "only": refuse several; or where
@@ -110,6 +118,26 @@ def align_photo(
     name = photo if isinstance(photo, (str, Path)) else "the image"
     found = choose_face(np.ascontiguousarray(pixels), detector or DlibDetector(), face, name=name)
     return align_face(pixels, found.landmarks, size=size, beyond=beyond)
+
+
+def face_choice(text: str) -> FaceChoice:
+    """Which face is meant, as people write it: a number, largest or only.
+
+    Raises:
+        ValueError: it is none of them.
+
+    Examples:
+        >>> face_choice("2"), face_choice("Only")
+        (2, 'only')
+    """
+    match text.casefold():
+        case "largest":
+            return "largest"
+        case "only":
+            return "only"
+        case number if number.isdecimal():
+            return int(number)
+    raise ValueError(f"'{text}' is neither a face number, 'largest' nor 'only'")
 
 
 def choose_face(

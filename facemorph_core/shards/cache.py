@@ -1,24 +1,31 @@
 """Where prepared faces are kept for this user, and the one way to get a run's faces.
 
-The cache holds nothing that cannot be made again; several processes may ask at once.
+The cache holds nothing that cannot be made again; several processes may ask at once. What is
+damaged in it is prepared again: the small files are verified whenever they are opened, the pixels
+when their file is not as it was when they were verified last (to read a gigabyte takes seconds).
+``NAME.verified`` beside the shard NAME says when that was, and holds the digest of its shard.json.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from facemorph_core.alignment.frame import framing
 from facemorph_core.config.schema import DataConfig
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.output import locked, reported_output
 from facemorph_core.disk.private import PRIVATE_FILE, private_folder
-from facemorph_core.errors import ShardError
+from facemorph_core.disk.records import write_atomic
+from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import has_official_splits
@@ -44,7 +51,7 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
     out = cache_dir() / "shards" / f"{data.source}-{_key(data, seed=seed)}"
     if out.is_dir():
         try:
-            return Shard.open(out)
+            return _verified(out)
         except ShardError as error:
             log.warning("%s; preparing it again", error)
     with reported_output(out.parent):
@@ -60,7 +67,12 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
         )
     lock = out.with_name(f"{out.name}.lock")
     with locked(lock, mode=PRIVATE_FILE), _told_to_workers(out):
-        return prepare_shard(
+        if out.is_dir():
+            with contextlib.suppress(ShardError):
+                return _verified(out)  # another process made it meanwhile
+            with reported_output(out):
+                shutil.rmtree(out)
+        shard = prepare_shard(
             data.source,
             expanded(data.path) if data.path else None,
             out,
@@ -69,6 +81,49 @@ def shard_for(data: DataConfig, *, seed: int, progress: Progress | None = None) 
             progress=progress,
             force=True,
         )
+        _note(shard)
+        return shard
+
+
+def _verified(path: Path) -> Shard:
+    """The shard, its pixels read whole unless nobody touched them since they were.
+
+    Raises:
+        ShardError: it is damaged.
+    """
+    shard = Shard.open(path)
+    noted = _noted(shard)
+    if noted.get("shard.json") not in (None, shard.digest()):
+        raise ShardError(f"{path} is damaged: shard.json is not as it was written")
+    if noted.get("faces.npy") != _touched(shard):
+        shard.verify_pixels()
+        _note(shard)
+    return shard
+
+
+def _noted(shard: Shard) -> dict[str, Any]:
+    """What `_note` left; nothing where it left nothing that can be read."""
+    try:
+        noted = json.loads(_note_of(shard).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _note(shard: Shard) -> None:
+    noted = {"shard.json": shard.digest(), "faces.npy": _touched(shard)}
+    with contextlib.suppress(OutputError):  # then they are read whole the next time, too
+        write_atomic(_note_of(shard), json.dumps(noted).encode(), private=True)
+
+
+def _note_of(shard: Shard) -> Path:
+    return shard.path.with_name(f"{shard.path.name}.verified")
+
+
+def _touched(shard: Shard) -> list[int]:
+    """What the system changes when a file is: its length, and the times of content and entry."""
+    stat = shard.faces_file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 _PREPARING = "FACEMORPH_PREPARING"

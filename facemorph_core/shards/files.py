@@ -10,7 +10,8 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.alignment.doubts import kind_of
 from facemorph_core.alignment.frame import NUM_LANDMARKS
 from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.disk.private import opened_privately
@@ -30,6 +32,7 @@ __all__ = [
     "IndexRow",
     "damaged",
     "map_faces",
+    "read_doubts",
     "read_index",
     "read_landmarks",
     "read_manifest",
@@ -84,6 +87,7 @@ def write_manifest(
     faces: Mapping[str, Any],
     source: str,
     skipped: Sequence[Mapping[str, str]],
+    doubts: Mapping[int, Sequence[str]] | None,
     extra: Mapping[str, Any],
 ) -> None:
     manifest = {
@@ -96,15 +100,27 @@ def write_manifest(
             "people": len({row.person for row in index}),
             **{split: sum(row.split == split for row in index) for split in SPLITS},
             "skipped": len(skipped),
+            **({} if doubts is None else {"doubtful": kinds_of_doubt(doubts.values())}),
         },
         "sha256": {name: file_sha256(directory / name) for name in ("index.csv", "landmarks.npy")},
         "skipped": skipped,
+        **({} if doubts is None else {"doubts": _noted(doubts)}),
         **extra,
     }
     with opened_privately(directory / "shard.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)
         file.write("\n")
         _sync(file.fileno())
+
+
+def kinds_of_doubt(doubts: Iterable[Iterable[str]]) -> dict[str, int]:
+    """How many faces there are with each kind of doubt, the most frequent first."""
+    counts = Counter(kind for said in doubts for kind in {*map(kind_of, said)})
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
+
+
+def _noted(doubts: Mapping[int, Sequence[str]]) -> list[dict[str, Any]]:
+    return [{"row": row, "doubts": list(said)} for row, said in sorted(doubts.items())]
 
 
 def _sync(descriptor: int) -> None:
@@ -155,6 +171,16 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
     if missing := {"source", "framing", "faces", "counts", "sha256", "skipped"} - manifest.keys():
         raise damaged(path, f"shard.json lacks {', '.join(sorted(missing))}")
     return manifest, hashlib.sha256(data).hexdigest()
+
+
+def read_doubts(path: Path, manifest: Mapping[str, Any]) -> dict[int, list[str]] | None:
+    """Row -> what is doubtful about its face; None in a shard that does not say."""
+    if "doubts" not in manifest:
+        return None
+    try:
+        return {int(each["row"]): [str(d) for d in each["doubts"]] for each in manifest["doubts"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(path, "its doubts cannot be read") from error
 
 
 def _verified(path: Path, name: str, manifest: Mapping[str, Any]) -> Path:

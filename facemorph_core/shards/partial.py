@@ -2,7 +2,7 @@
 
 ``OUT.partial/`` holds
     | plan.txt         digest of what is being prepared
-    | progress.jsonl   one line per chunk: photos, kept, skipped; written after its pixels are safe
+    | progress.jsonl   one line per chunk: photos, kept, skipped, doubts; when its pixels are safe
     | landmarks.f32    float32, appended
     | shard/faces.npy  a header of fixed length, pixels appended; the header tells the count at last
 
@@ -52,6 +52,8 @@ class PartialShard:
     """(photo, digest) of each face so far."""
     skipped: list[tuple[int, str]] = field(default_factory=list)
     """(photo, reason)."""
+    doubts: dict[int, list[str]] = field(default_factory=dict)
+    """Row -> what is doubtful about the face."""
 
     @classmethod
     @contextmanager
@@ -106,7 +108,12 @@ class PartialShard:
         """Make a chunk safe on the disk, then record it."""
         _append(self._faces, b"".join(face.tobytes() for face in chunk.faces))
         _append(self._landmarks, b"".join(points.tobytes() for points in chunk.landmarks))
-        line = {"photos": chunk.photos, "kept": chunk.kept, "skipped": chunk.skipped}
+        line = {
+            "photos": chunk.photos,
+            "kept": chunk.kept,
+            "skipped": chunk.skipped,
+            "doubts": chunk.doubts,
+        }
         _append(self._progress, json.dumps(line).encode() + b"\n")
         self._count(line)
 
@@ -123,6 +130,7 @@ class PartialShard:
             [_index_row(photos[photo], digest) for photo, digest in self.index_entries],
             source=source,
             skipped=[{"photo": photos[n].name, "reason": reason} for n, reason in self.skipped],
+            doubts=self.doubts,
             extra={"plan": self.plan},
         )
         if self.out.exists():
@@ -176,6 +184,8 @@ class PartialShard:
         return enough and self._landmarks.stat().st_size >= faces * _LANDMARK_BYTES
 
     def _count(self, line: dict[str, Any]) -> None:
+        row_of = {n: len(self.index_entries) + place for place, (n, _) in enumerate(line["kept"])}
+        self.doubts |= {row_of[n]: list(doubts) for n, doubts in line.get("doubts", ())}
         self.index_entries += [(self.done + n, digest) for n, digest in line["kept"]]
         self.skipped += [(self.done + n, reason) for n, reason in line["skipped"]]
         self.done += line["photos"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from typing import assert_never
@@ -32,6 +33,8 @@ from facemorph_core.errors import ConfigError, ShardError
 from facemorph_core.shards.shard import Shard, write_view
 
 __all__ = ["choose_val_people", "partition_rows", "site_view"]
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 _SOURCE = "the partition over sites"
@@ -102,8 +105,9 @@ def site_view(shard: Shard, data: DataConfig, *, site: int, sites: int, seed: in
         if out.is_dir():
             try:
                 return Shard.open(out)
-            except ShardError:
-                shutil.rmtree(out)  # its base was replaced; the view costs nothing to make again
+            except ShardError as error:  # or its base was replaced; a view costs nothing
+                log.warning("%s; making it again", error)
+                shutil.rmtree(out)
         rows = partition_rows(shard, data.partition, sites, seed=seed)[site]
         people = _people(shard, rows)
         val = choose_val_people(people, share=data.site_val, seed=seed, site=site)

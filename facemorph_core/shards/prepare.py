@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from facemorph_core.alignment.dlib_files import landmark_weights
+from facemorph_core.alignment.doubts import kind_of
 from facemorph_core.alignment.frame import frame_digest, framing
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.machine.progress import Progress
@@ -26,7 +27,7 @@ from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import SourcePhoto, list_photos
 from facemorph_core.shards.workers import align_all
 
-__all__ = ["prepare_shard", "skipped_by_reason"]
+__all__ = ["doubtful_rows", "prepare_shard", "skipped_by_reason"]
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,15 @@ def prepare_shard(
 def skipped_by_reason(shard: Shard) -> Counter[str]:
     """How many photos were skipped for what; details in brackets do not tell reasons apart."""
     return _by_reason(entry["reason"] for entry in shard.skipped)
+
+
+def doubtful_rows(shard: Shard) -> dict[str, list[int]]:
+    """Which rows have which kind of doubt, the most frequent first; none where nobody looked."""
+    rows: dict[str, list[int]] = {}
+    for row, doubts in sorted((shard.doubts or {}).items()):
+        for kind in {*map(kind_of, doubts)}:
+            rows.setdefault(kind, []).append(row)
+    return dict(sorted(rows.items(), key=lambda each: (-len(each[1]), each[0])))
 
 
 def _work_through(

@@ -5,7 +5,8 @@ Files:
     | landmarks.npy  (n, 68, 2) float32, (x, y) pixels of the frame, one per line of the index
     | index.csv      row (in faces.npy), digest (SHA-256 of the photo's file), person, split, then
     |                one column per attribute (-1 no, 1 yes, 0 unknown); never a file name
-    | shard.json     format version, framing, counts, hashes, what was skipped and why
+    | shard.json     format version, framing, counts, hashes, what was skipped and why, and what is
+    |                doubtful about the faces of which rows (not in shards of earlier versions)
 
 A *view* lacks faces.npy: its shard.json names that of another shard, and its index picks rows from
 it. It opens as an ordinary Shard. Row numbers of a Shard always count lines of its own index.
@@ -35,6 +36,7 @@ from facemorph_core.shards.files import (
     IndexRow,
     damaged,
     map_faces,
+    read_doubts,
     read_index,
     read_landmarks,
     read_manifest,
@@ -75,6 +77,8 @@ class Shard:
     splits: NDArray[np.str_]
     attributes: dict[str, NDArray[np.int8]]
     source_digests: list[str] = field(repr=False)
+    doubts: dict[int, list[str]] | None = field(repr=False)
+    """Row -> what is doubtful about its face, see `alignment.doubts`; None where nobody looked."""
     manifest: dict[str, Any] = field(repr=False)
     _digest: str = field(repr=False)
     _file_rows: NDArray[np.int64] = field(repr=False)
@@ -103,6 +107,7 @@ class Shard:
             splits=index.splits,
             attributes=index.attributes,
             source_digests=index.digests,
+            doubts=read_doubts(path, manifest),
             manifest=manifest,
             _digest=digest,
             _file_rows=index.file_rows,
@@ -204,6 +209,7 @@ def seal(
     *,
     source: str,
     skipped: Sequence[Mapping[str, str]] = (),
+    doubts: Mapping[int, Sequence[str]] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what belongs beside a finished ``faces.npy``: index, landmarks, shard.json last."""
@@ -221,6 +227,7 @@ def seal(
         },
         source=source,
         skipped=[dict(entry) for entry in skipped],
+        doubts=doubts,
         extra=extra or {},
     )
 
@@ -251,6 +258,9 @@ def write_view(
         )
         for row in chosen
     ]
+    doubts = base.doubts
+    if doubts is not None:
+        doubts = {place: doubts[row] for place, row in enumerate(chosen) if row in doubts}
     with _appearing(Path(out)) as directory:
         write_index(directory, base._file_rows[chosen].tolist(), index)
         write_landmarks(directory, base.landmarks(chosen))
@@ -261,6 +271,7 @@ def write_view(
             faces={**base.manifest["faces"], "file": str(base.faces_file)},
             source=base.manifest["source"],
             skipped=[],
+            doubts=doubts,
             extra={"view_of": base.digest()},
         )
     return Shard.open(out)

@@ -36,6 +36,16 @@ FaceRule = Literal["largest", "only"]
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """The face of a photo."""
+
+    face: AlignedFace
+    digest: str
+    """SHA-256 of the photo's file."""
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """What became of a few photos, in their order; ``kept`` and ``skipped`` count within them."""
 
@@ -46,16 +56,19 @@ class Chunk:
     """(photo, SHA-256 of its file)."""
     skipped: list[tuple[int, str]] = field(default_factory=list)
     """(photo, reason)."""
+    doubts: list[tuple[int, Sequence[str]]] = field(default_factory=list)
+    """(photo, what is doubtful about its face), of those that are kept."""
 
-    def add(self, photo: int, outcome: tuple[AlignedFace, str] | str) -> None:
-        """Record a face with its digest, or a reason."""
+    def add(self, photo: int, outcome: Kept | str) -> None:
+        """Record a face, or a reason."""
         if isinstance(outcome, str):
             self.skipped.append((photo, outcome))
             return
-        face, digest = outcome
-        self.faces.append(face.pixels)
-        self.landmarks.append(face.landmarks.astype(np.float32))
-        self.kept.append((photo, digest))
+        self.faces.append(outcome.face.pixels)
+        self.landmarks.append(outcome.face.landmarks.astype(np.float32))
+        self.kept.append((photo, outcome.digest))
+        if outcome.doubts:
+            self.doubts.append((photo, outcome.doubts))
 
 
 def align_all(
@@ -78,14 +91,14 @@ def align_chunk(paths: Sequence[Path], face: FaceRule) -> Chunk:
     return chunk
 
 
-def _aligned(path: Path, face: FaceRule) -> tuple[AlignedFace, str] | str:
+def _aligned(path: Path, face: FaceRule) -> Kept | str:
     try:
         with open_photo(path) as stream:
             digest = stream_sha256(stream)
             stream.seek(0)
             image = decode_photo(stream, path)
         found = choose_face(image, _detector(), face, name=path)
-        return align_face(image, found.landmarks), digest
+        return Kept(align_face(image, found.landmarks), digest, found.doubts)
     except PhotoError as error:
         return error.reason
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,12 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.alignment.align import align_photo
+from facemorph_core.alignment.align import FaceChoice, align_photo
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.geometry import Points, rescaling
 from facemorph_core.errors import PairsError
 from facemorph_core.morphing.engine import Morpher
 from facemorph_core.morphing.layers import Face
+from facemorph_core.morphing.pair_table import FilePair, read_pairs
 from facemorph_core.shards.shard import Shard
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "read_pairs",
 ]
 
-COLUMNS = ("a", "b", "a_other", "b_other")
 STILL = rescaling(1.0)
 
 
@@ -149,16 +148,6 @@ class ChainPairs:
 
 
 @dataclass(frozen=True, slots=True)
-class FilePair:
-    """Two photos, and perhaps another one of each person."""
-
-    a: Path
-    b: Path
-    a_other: Path | None = None
-    b_other: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FilePairs:
     """Pairs of photo files."""
 
@@ -174,50 +163,26 @@ class FilePairs:
             PhotoError: a photo cannot be read or holds no face.
         """
         pair = self.pairs[number]
-        first, second = (found.layer for found in morpher.faces((pair.a, pair.b)))
-        others = _other(pair.a_other, morpher), _other(pair.b_other, morpher)
+        found = morpher.faces((pair.a, pair.b), (pair.face_a, pair.face_b))
+        first, second = (each.layer for each in found)
+        others = (
+            _other(pair.a_other, pair.face_a_other, morpher),
+            _other(pair.b_other, pair.face_b_other, morpher),
+        )
         return Case(self.names(number), (first, second), others)
 
     def names(self, number: int) -> tuple[str, str]:
-        """As `Pairs.names`: a file stands for a person."""
+        """As `Pairs.names`: a face of a file stands for a person."""
         pair = self.pairs[number]
-        return str(pair.a), str(pair.b)
+        return _person(pair.a, pair.face_a), _person(pair.b, pair.face_b)
 
 
-def read_pairs(table: Path) -> list[FilePair]:
-    """The rows of a CSV file with the columns a and b, and a_other and b_other if they are known.
-
-    Paths are relative to the file's folder.
-
-    Raises:
-        PairsError: it cannot be read, lacks a column, or holds no pair.
-    """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            names = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PairsError(f"{table} cannot be read as a table: {error}") from error
-    if not {"a", "b"} <= set(names):
-        raise PairsError(
-            f"{table} has no columns named a and b (it has {', '.join(names) or 'none'})",
-            hint="its first line is: a,b or a,b,a_other,b_other",
-        )
-    found = []
-    for number, row in enumerate(rows, start=2):
-        a, b, *others = ((row.get(column) or "").strip() for column in COLUMNS)
-        if not a or not b:
-            raise PairsError(f"{table}, line {number}: both a and b are needed")
-        paths = (table.parent / other if other else None for other in others)
-        found.append(FilePair(table.parent / a, table.parent / b, *paths))
-    if not found:
-        raise PairsError(f"{table} holds no pair")
-    return found
+def _person(photo: Path, face: FaceChoice) -> str:
+    return f"{photo}, face {face}" if isinstance(face, int) and face > 1 else str(photo)
 
 
-def _other(photo: Path | None, morpher: Morpher) -> FramedFace | None:
+def _other(photo: Path | None, face: FaceChoice, morpher: Morpher) -> FramedFace | None:
     if photo is None:
         return None
-    face = align_photo(photo, morpher.detector, size=FRAME_SIZE)
-    return FramedFace(face.pixels, face.landmarks)
+    found = align_photo(photo, morpher.detector, face=face, size=FRAME_SIZE)
+    return FramedFace(found.pixels, found.landmarks)

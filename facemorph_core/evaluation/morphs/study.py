@@ -1,7 +1,7 @@
 """Every pair in every mode, measured; kept on disk, so that a study can be stopped and go on.
 
 A study is a directory: ``study.json`` says what is measured, ``blocks/NNNN.npz`` hold the figures
-of a few pairs each.
+of a few pairs each, and their own hashes; a block that is damaged is measured again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +21,8 @@ from facemorph_core.alignment import mesh
 from facemorph_core.alignment.frame import FRAME_SIZE, NUM_LANDMARKS
 from facemorph_core.alignment.landmarks import LandmarkDetector
 from facemorph_core.disk.output import reported_output
-from facemorph_core.disk.records import write_atomic
 from facemorph_core.disk.resume import claim
+from facemorph_core.disk.sealed import read_sealed, write_sealed
 from facemorph_core.evaluation.morphs.judges import Judges, Remembering
 from facemorph_core.evaluation.morphs.measures import landmark_error, relative_sharpness, unevenness
 from facemorph_core.evaluation.morphs.pairs import Case, FramedFace, Pairs
@@ -36,7 +35,7 @@ from facemorph_core.morphing.transition import DEFAULT_STEPS, alphas
 
 __all__ = ["CURVE", "PARENTS", "Study", "measured", "measured_parents", "run_study"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BLOCK = 10
 """Pairs that are measured before they are kept."""
 NEAR_ENDS = np.array([0.01, 0.99])
@@ -201,16 +200,16 @@ def _keep(path: Path, columns: Columns) -> None:
     np.savez_compressed(buffer, **columns)  # type: ignore[arg-type] # numpy 2.4's own stub
     with reported_output(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    write_sealed(path, buffer.getvalue())
 
 
 def _kept(path: Path) -> Columns | None:
-    """None if there is no such block, or half of one."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as block:
-            return dict(block)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    """None if there is no such block, or a damaged one."""
+    content = read_sealed(path)
+    if content is None:
         return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as block:
+        return dict(block)
 
 
 def _facts(

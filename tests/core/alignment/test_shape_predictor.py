@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import struct
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,18 @@ from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.shape_predictor import Forest, predict, unpack
 from facemorph_core.errors import WeightsUnavailable
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo
+from tests.damage import KINDS, damage
 
 
 @cache
 def forest() -> Forest:
     return dlib_files.forest()
+
+
+@pytest.fixture(autouse=True)
+def real_one() -> None:
+    """Read before a test puts something in its place."""
+    forest()
 
 
 @cache
@@ -83,6 +93,73 @@ def test_it_is_unpacked_once_and_again_where_the_cache_is_damaged(
     dlib_files.forest.__wrapped__()
     dlib_files.forest.__wrapped__()
     assert len(times) == 2
+
+
+@pytest.fixture
+def kept_forest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the first level alone, to be quick."""
+    whole = forest()
+    levels = {f.name: getattr(whole, f.name)[:1] for f in fields(whole) if f.name != "start"}
+    monkeypatch.setattr(dlib_files, "unpack", lambda data: replace(whole, **levels))
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    dlib_files.forest.__wrapped__()
+    [kept] = (tmp_path / "landmarks").glob("forest-*")
+    return kept
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name", [*(f"{field.name}.npy" for field in fields(Forest)), "checksums.json"]
+)
+def test_a_damaged_table_is_noticed_said_and_made_again(
+    name: str, kind: str, kept_forest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = {file.name: file.read_bytes() for file in kept_forest.iterdir()}
+    damage(kept_forest / name, kind)
+    with pytest.raises((ValueError, OSError)):
+        Forest.load(kept_forest)
+    with caplog.at_level(logging.WARNING):
+        dlib_files.forest.__wrapped__()
+    assert len(caplog.messages) == 1
+    assert f"landmark table {kept_forest} is damaged" in caplog.text
+    assert {file.name: file.read_bytes() for file in kept_forest.iterdir()} == whole
+
+
+@pytest.mark.parametrize("gone", ["checksums.json", "leaves.npy", ""])
+def test_a_table_that_lacks_a_file_is_made_again(gone: str, kept_forest: Path) -> None:
+    """As one that an earlier version kept, which had no checksums."""
+    (kept_forest / gone).unlink() if gone else shutil.rmtree(kept_forest)
+    dlib_files.forest.__wrapped__()
+    assert Forest.load(kept_forest).leaves.shape[0] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_detector_is_noticed_said_and_made_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    dlib_files.detector.__wrapped__()
+    [file] = (tmp_path / "landmarks").iterdir()
+    whole = file.read_bytes()
+    damage(file, kind)
+    with caplog.at_level(logging.WARNING):
+        dlib_files.detector.__wrapped__()
+    assert [f"{file} is damaged" in said for said in caplog.messages] == [True]
+    assert file.read_bytes() == whole
+
+
+def test_a_table_is_not_made_of_a_damaged_weight_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the right length: one flipped bit would stay in the table, under checksums that hold."""
+    broken = tmp_path / "broken.dat"
+    shutil.copy(landmark_weights(), broken)
+    damage(broken, "a bit in the middle")
+    monkeypatch.setattr(dlib_files, "landmark_weights", lambda: broken)
+    monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path))
+    with pytest.raises(WeightsUnavailable, match=r"broken\.dat is not the landmark file"):
+        dlib_files.forest.__wrapped__()
+    assert list((tmp_path / "landmarks").glob("*")) == []
 
 
 def test_the_kept_detector_finds_what_the_one_in_dlib_finds(

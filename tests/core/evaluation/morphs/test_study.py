@@ -28,6 +28,7 @@ from facemorph_core.metrics.bootstrap import interval_of_mean
 from facemorph_core.morphing.engine import Morpher
 from facemorph_core.morphing.film_strips import Strip
 from tests.core.faces import GRACE_HOPPER, astronaut, orl_photo, small_shard
+from tests.damage import KINDS, damage
 
 MODES = ("full", "latent", "landmark")
 
@@ -117,6 +118,24 @@ def test_a_table_of_pairs_names_files_beside_it(tmp_path: Path) -> None:
         FilePair(tmp_path / "anna.jpg", tmp_path / "sub/ben.jpg"),
         FilePair(Path("/abs/c.png"), tmp_path / "d.png", None, tmp_path / "e.png"),
     ]
+
+
+def test_a_face_of_a_photo_is_a_person(tmp_path: Path) -> None:
+    """The column face is for all photos of a line, a column of its own for one of them."""
+    table = tmp_path / "pairs.csv"
+    table.write_text("a;b;a_other;Face;face_b\ngroup.jpg;group.jpg;else.jpg;2;only\n")
+    group = tmp_path / "group.jpg"
+    (pair,) = read_pairs(table, faces=(3, 4))
+    assert pair == FilePair(group, group, tmp_path / "else.jpg", None, 2, "only", 2, 2)
+    first, second = FilePairs([pair]).names(0)
+    assert first != second == str(group)
+    (pair,) = read_pairs(_written(tmp_path, "a,b\nx.jpg,y.jpg\n"), faces=(3, 4))
+    assert (pair.face_a, pair.face_b, pair.face_a_other) == (3, 4, "largest")
+
+
+def _written(folder: Path, text: str) -> Path:
+    (folder / "pairs.csv").write_text(text)
+    return folder / "pairs.csv"
 
 
 @pytest.mark.parametrize(
@@ -241,6 +260,18 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert len(counted) == 3 + 2 + 2
     for mode in ("full", "landmark"):
         np.testing.assert_array_equal(found.columns[mode]["ends"], again.columns[mode]["ends"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_block_is_noticed_before_it_is_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "blocks" / "0000.npz"
+    columns = {"full/ends": np.arange(4.0), "parents/bound": np.zeros((4, 2))}
+    study_module._keep(path, columns)
+    found = study_module._kept(path)
+    assert found is not None
+    assert found.keys() == columns.keys()
+    damage(path, kind)
+    assert study_module._kept(path) is None
 
 
 def test_without_the_judges_weights_a_study_has_the_figures_that_need_none(

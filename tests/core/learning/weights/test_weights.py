@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 from typer.testing import CliRunner
 
 from facemorph_core.errors import OutputError, WeightsUnavailable
@@ -29,6 +29,7 @@ from facemorph_core.learning.weights.convert import (
     read_arrays,
 )
 from facemorph_core.learning.weights.table import NpmGraph, Weights
+from tests.damage import KINDS, damage
 
 module = sys.modules[fetch_function.__module__]
 
@@ -315,6 +316,32 @@ def test_a_damaged_file_is_not_used_and_is_fetched_again(toy, spoil):
     if spoil == "byte":
         data[-1] ^= 1
     path.write_bytes(data if spoil == "byte" else data[:50])
+    with pytest.raises(WeightsUnavailable, match=r"other numbers|damaged"):
+        find("toy")
+    fetch("toy")
+    assert find("toy") == path
+
+
+def test_no_flipped_bit_of_the_header_passes_or_ends_in_anything_but_a_sentence(toy):
+    """The header is parsed; a note in it on where the numbers are from is none of them."""
+    path = fetch("toy")
+    whole = path.read_bytes()
+    for place in range(whole.index(b"}}") + 2):
+        for bit in range(8):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                find("toy")
+            except WeightsUnavailable:
+                continue
+            assert digest_of(load(bytes(flipped))) == toy.digest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_a_disk_damaged_are_fetched_again(toy, kind):
+    path = fetch("toy")
+    damage(path, kind)
     with pytest.raises(WeightsUnavailable, match=r"other numbers|damaged"):
         find("toy")
     fetch("toy")
