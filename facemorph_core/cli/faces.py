@@ -113,7 +113,7 @@ def _write(
 ) -> None:
     from facemorph_core.alignment.landmark_files import SUFFIXES, write_landmarks
     from facemorph_core.disk.output import written_whole
-    from facemorph_core.pictures.boxes import draw_boxes
+    from facemorph_core.pictures.marked_faces import draw_boxes
     from facemorph_core.pictures.encoders import write_picture
 
     if out.suffix.lower() in SUFFIXES:

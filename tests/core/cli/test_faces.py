@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facemorph_core.alignment.landmark_files import read_landmarks, write_landmarks
-from facemorph_core.pictures.boxes import COLOURS, LONGEST
+from facemorph_core.pictures.marked_faces import COLOURS, LONGEST
 from tests.core.cli.test_morph import pixels, ran
 from tests.core.faces import GRACE_HOPPER, astronaut
 
