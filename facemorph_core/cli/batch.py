@@ -26,7 +26,7 @@ from facemorph_core.cli.morph_options import (
 )
 from facemorph_core.pictures.formats import FPS, HOLD
 
-Format = Literal["gif", "mp4", "webp", "png"]
+Format = Literal["gif", "mp4", "webp", "mov", "webm", "avif", "apng", "png"]
 NAMED = 5
 """Problems that are told one by one."""
 
@@ -74,7 +74,9 @@ def command(
     from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.batch import jobs_of, run_batch
     from facemorph_core.morphing.engine import Morpher
+    from facemorph_core.pictures.encoders import check_encoder
 
+    check_encoder(f".{form}")
     jobs = jobs_of([(pair.a, pair.b) for pair in read_pairs(pairs)], f".{form}")
     morpher = Morpher(
         open_bundle(find_model(model)),

@@ -111,7 +111,8 @@ def _made(
         faces = [face(job.a), face(job.b)]
     except PhotoError as error:
         return str(error)
-    morpher.sequence(faces, steps=steps).save(folder / job.file, force=True, **saved)
+    film = morpher.film(faces, steps=steps)
+    film.save(folder / job.file, force=True, **saved)
     return None
 
 

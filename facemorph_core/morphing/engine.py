@@ -184,16 +184,25 @@ class Morpher:
         return self.film(faces, steps=steps, loop=loop).sequence(progress)
 
     def film(
-        self, faces: Sequence[MorphFace], *, steps: int = DEFAULT_STEPS, loop: bool = False
+        self,
+        faces: Sequence[MorphFace],
+        *,
+        steps: int = DEFAULT_STEPS,
+        loop: bool = False,
+        boomerang: bool = False,
     ) -> MorphFilm:
-        """As `sequence`, of frames that are made when they are asked for."""
+        """As `sequence`, of frames that are made when they are asked for.
+
+        With ``boomerang`` there and back, the ends once.
+        """
         legs = _legs(faces, loop)
         places: list[Place] = []
         for leg in range(legs):
             positions = self._positions(faces, leg, steps).tolist()
             shown = positions if leg == legs - 1 and not loop else positions[:-1]
             places += [(leg, alpha) for alpha in shown]
-        return self._film(faces, places)
+        film = self._film(faces, places)
+        return film.boomerang() if boomerang else film
 
     def film_at(
         self, faces: Sequence[MorphFace], alphas: Sequence[float], *, loop: bool = False

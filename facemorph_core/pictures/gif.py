@@ -30,7 +30,7 @@ GIF_MEGABYTES = 10.0
 """What a GIF grows to before its pictures shrink: what most sites take."""
 GIF_SIDE = 1024
 """Pixels of the longer side that a GIF starts from."""
-IN_MEMORY = 64 * 2**20
+IN_MEMORY = 32 * 2**20
 """Bytes of frames that are kept there."""
 _LEAST_SIDE = 32
 _XMP_TRAILER = bytes([1, *range(255, -1, -1), 0])  # XMP specification part 3, 1.1.2: to the end

@@ -53,10 +53,20 @@ Kind = Literal["film", "sheet", "picture"]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A name, and what is wanted there. A folder or a pattern gets a PNG a frame in any case."""
+    """A name, and what is wanted there; films and pictures may be a folder of PNG frames."""
 
     name: Path | str
     kind: Kind = "film"
+
+    @property
+    def series(self) -> Series | None:
+        """The PNG files, one a frame, if it names them."""
+        return None if self.kind == "sheet" else series_of(self.name)
+
+    @property
+    def path(self) -> Path:
+        """The single file."""
+        return Path(self.name) if self.kind == "sheet" else plain_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,7 @@ def write_frames(
         OutputError: another suffix, a file that exists (without ``force``), one of the inputs, no
             ffmpeg for a video, or no room.
     """
-    output = Output(out, "sheet" if _is_png(out) else "film")
+    output = Output(out)
     check_output(output, force=force, count=len(frames), inputs=inputs)
     _, height, width, channels = frames.shape
     film = Film(
@@ -183,11 +193,10 @@ def check_output(
 ) -> None:
     """Refuse ``out`` before any work for what `write_film` would fail at after."""
     output = out if isinstance(out, Output) else Output(out)
-    series = series_of(output.name)
-    if series:
-        series.check(count, force=force, inputs=inputs)
+    if output.series:
+        output.series.check(count, force=force, inputs=inputs)
         return
-    path = plain_name(output.name)
+    path = output.path
     known = SUFFIXES if output.kind == "film" else PICTURE_SUFFIXES
     if path.suffix.lower() not in known:
         raise OutputError(
@@ -205,8 +214,8 @@ def check_output(
 def can_be_encoded(output: Output) -> OutputError | None:
     """Why there is nothing to write it with, if there is not."""
     try:
-        if series_of(output.name) is None:
-            check_encoder(plain_name(output.name).suffix.lower())
+        if output.series is None:
+            check_encoder(output.path.suffix.lower())
     except OutputError as problem:
         return problem
     return None
@@ -225,10 +234,10 @@ def check_room(
     disk: dict[Path, int] = {}
     memory = making + (2 * len(outputs) + 1) * frame  # each has one at work and one that waits
     for output in outputs:
-        series, path = series_of(output.name), plain_name(output.name)
+        series, path = output.series, output.path
         suffix = ".png" if series else path.suffix.lower()
         needed = file_size(suffix, count, frame)
-        if output.kind == "sheet" and not series:
+        if output.kind == "sheet":
             _, sides = sheet_size(count + 2, (h, w))
             check_sides(suffix, *sides)
             memory += 2 * 3 * sides[0] * sides[1]
@@ -252,12 +261,11 @@ def _outcome(
     note: Callable[..., Note | None],
     frames: Iterator[Frame],
 ) -> Outcome:
-    series = series_of(output.name)
+    path = output.path
     try:
-        if series:
-            files = _write_series(series, film, note, frames)
+        if output.series:
+            files = _write_series(output.series, film, note, frames)
         else:
-            path = plain_name(output.name)
             with written_whole(path, force=saved.force) as temporary:
                 said = note(*film.alphas)
                 if output.kind == "sheet" or (output.kind == "film" and _is_png(output.name)):

@@ -59,9 +59,8 @@ class Series:
         with reported_output(self.folder):
             if self.folder.exists() and not self.folder.is_dir():
                 raise OutputError(f"{self.folder} is a file; a folder is needed")
-            check_folder(next(place for place in self.folder.parents if place.exists()))
-            if self.folder.exists():
-                check_folder(self.folder)
+            around = (self.folder, *self.folder.absolute().parents)
+            check_folder(next(place for place in around if place.exists()))
             for path in self.files(count):
                 if path.exists():
                     check_writable(path, force=force, inputs=inputs)

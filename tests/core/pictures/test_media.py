@@ -15,9 +15,10 @@ from PIL import Image, ImageSequence
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.provenance import MORPH, MorphProvenance
-from facemorph_core.pictures.encoders import resized
+from facemorph_core.pictures.ffmpeg import find_ffmpeg
 from facemorph_core.pictures.formats import SUFFIXES
 from facemorph_core.pictures.media import check_output, write_frames
+from facemorph_core.pictures.sides import resized
 
 Frames = NDArray[np.uint8]
 MADE = MorphProvenance("full", 'a "model" & more', "ab" * 32)
@@ -60,7 +61,7 @@ def test_a_video_plays_in_browsers(frames: Frames, tmp_path: Path) -> None:
 
 
 def test_a_gif_holds_all_frames_in_256_colours(frames: Frames, tmp_path: Path) -> None:
-    [path] = write_frames(frames, tmp_path / "m.gif", fps=20, hold=0.5)
+    [path] = write_frames(frames, tmp_path / "m.gif", fps=20, hold=0.5, size=256)
     with Image.open(path) as image:
         assert (frame_count(image), image.size, image.info["loop"]) == (5, (256, 256), 0)
         durations = []
@@ -201,7 +202,7 @@ def test_a_gif_shrinks_until_it_is_small_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 100, 150, 3), dtype=np.uint8)
-    monkeypatch.setattr("facemorph_core.pictures.encoders.GIF_MEGABYTES", 0.03)
+    monkeypatch.setattr("facemorph_core.pictures.gif.GIF_MEGABYTES", 0.03)
     [path] = write_frames(noise, tmp_path / "m.gif", size=150)
     assert 15_000 < path.stat().st_size <= 30_000
     with Image.open(path) as image:
@@ -243,7 +244,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    imageio_ffmpeg.get_ffmpeg_exe()  # it looks for ffmpeg once, by starting it
+    find_ffmpeg("libx264")  # it looks for ffmpeg once, by starting it
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(subprocess, "Popen", full)
     with pytest.raises(OutputError, match="the disk is full"):
