@@ -7,7 +7,6 @@ other.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,8 +43,6 @@ __all__ = [
     "write_film",
     "write_frames",
 ]
-
-log = logging.getLogger(__name__)
 
 Kind = Literal["film", "sheet", "picture"]
 """What becomes of the frames: something that plays, a contact sheet, or the one frame there is."""
