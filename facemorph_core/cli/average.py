@@ -55,7 +55,8 @@ def command(
         typer.Option(
             "--out",
             "-o",
-            help=".png, .jpg or .webp. [default: A-B-average.png beside A, photo or folder]",
+            help=".png, .jpg, .webp, .tif or .avif. [default: A-B-average.png beside A, photo "
+            "or folder]",
         ),
     ] = None,
     size: SizeOption = None,

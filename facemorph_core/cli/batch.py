@@ -32,7 +32,7 @@ from facemorph_core.pictures.formats import FPS, HOLD
 if TYPE_CHECKING:
     from facemorph_core.morphing.batch import Outcome
 
-Format = Literal["gif", "mp4", "webp", "png"]
+Format = Literal["gif", "mp4", "webp", "mov", "webm", "avif", "apng", "png"]
 NAMED = 5
 """Problems that are told one by one, and doubts."""
 
@@ -85,7 +85,9 @@ def command(
     from facemorph_core.morphing.batch import MADE, jobs_of, run_batch
     from facemorph_core.morphing.engine import Morpher
     from facemorph_core.morphing.pair_table import read_pairs
+    from facemorph_core.pictures.encoders import check_encoder
 
+    check_encoder(f".{form}")
     first, second = face_choices(face, 2)
     jobs = jobs_of(read_pairs(pairs, faces=(first, second)), f".{form}")
     morpher = Morpher(

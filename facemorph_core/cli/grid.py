@@ -46,7 +46,9 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help=".png, .jpg or .webp. [default: A-B-C-D-grid.png beside A]"
+            "--out",
+            "-o",
+            help=".png, .jpg, .webp, .tif or .avif. [default: A-B-C-D-grid.png beside A]",
         ),
     ] = None,
     size: Annotated[

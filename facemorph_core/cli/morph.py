@@ -40,7 +40,9 @@ from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 
 if TYPE_CHECKING:
     from facemorph_core.morphing.engine import Morpher
+    from facemorph_core.morphing.film import MorphFilm
     from facemorph_core.morphing.layers import Face
+    from facemorph_core.pictures.media import Outcome, Output
     from facemorph_core.pictures.provenance import Note
 
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -73,9 +75,23 @@ def command(
         typer.Option(
             "--out",
             "-o",
-            help=".gif, .mp4, .webp, .png (contact sheet) or a folder/ of PNG frames; may be "
-            "repeated. [default: A-B.gif beside A]",
+            help=".gif, .mp4, .webp, .mov (ProRes 4444), .webm, .avif, .apng, or a folder/ of PNG "
+            "frames; may be repeated. [default: A-B.gif beside A]",
             shell_complete=complete_files,
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A contact sheet of all frames (.png, .jpg, .webp, .tif); without -o, that alone."
+        ),
+    ] = None,
+    at: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0,
+            help="One frame instead of a film: 0 is the first photo, 1 the second. With -o as "
+            ".png, .jpg, .webp, .tif or .avif; repeated, as a folder/ or morph-%02d.png.",
         ),
     ] = None,
     size: SizeOption = None,
@@ -103,8 +119,10 @@ def command(
           anna-ben.gif beside the first photo
       facemorph-core morph anna.jpg ben.jpg carla.jpg --loop --ease perceptual -o all.mp4
           from each to the next and back to the first, in steps that look equal
-      facemorph-core morph anna.jpg group.jpg --face 1 --face 3 -o a.mp4 -o sheet.png
+      facemorph-core morph anna.jpg group.jpg --face 1 --face 3 -o a.mp4 --sheet sheet.png
           the third largest face of the group; a video and a contact sheet
+      facemorph-core morph anna.jpg ben.jpg --at 0.5 -o middle.png
+          the frame in the middle alone
       facemorph-core morph anna.jpg ben.jpg --compose photo -o whole.mp4
           the whole photos, with hair, clothes and background
       facemorph-core morph anna.jpg ben.jpg --report how-good.html
@@ -113,16 +131,17 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
-    from facemorph_core.disk.output import check_writable, named_after
+    _check_places(at, len(photos) if loop else len(photos) - 1, boomerang=boomerang)
+    from facemorph_core.disk.output import check_writable
     from facemorph_core.morphing.blend import check_picture
-    from facemorph_core.pictures.media import check_output
+    from facemorph_core.pictures.media import Saved, check_output
 
     check_photos(photos)
-    outputs = out or [str(photos[0].with_name(f"{named_after(photos)}.gif"))]
+    outputs = _wanted(out, sheet, at, photos)
     beside = [path for path in (report, strip) if path is not None]
-    _check_distinct([*map(Path, outputs), *beside])
+    _check_distinct([*(Path(output.name) for output in outputs), *beside])
     inputs = files_read(photos, model, landmarks)
-    count = _count(len(photos), steps, loop, boomerang)
+    count = len(at) if at else _count(len(photos), steps, loop, boomerang)
     for output in outputs:
         check_output(output, force=force, count=count, inputs=inputs)
     if report is not None:
@@ -132,6 +151,7 @@ def command(
     if strip is not None:
         check_picture(strip, force=force, inputs=inputs)
     choices = face_choices(face, len(photos), eyes=eyes, landmarks=landmarks)
+    _check_encoders(outputs, alone=not beside)
 
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
@@ -151,14 +171,14 @@ def command(
         fit=fit,
     )
     faces = morpher.faces(photos, choices)
+    film = (
+        morpher.film_at(faces, at, loop=loop)
+        if at
+        else morpher.film(faces, steps=steps, loop=loop, boomerang=boomerang)
+    )
+    saved = Saved(fps=fps, hold=hold, force=force)
     with progress_bar("frames") as progress:
-        sequence = morpher.sequence(faces, steps=steps, loop=loop, progress=progress)
-    if boomerang:
-        sequence = sequence.boomerang()
-    written = [
-        sequence.save(each, fps=fps, hold=hold, force=force, provenance=provenance)
-        for each in outputs
-    ]
+        outcomes = film.save_all(outputs, saved, provenance=provenance, progress=progress)
     stops = [*range(len(faces)), *([0] if loop else [])]
     layers = [faces[stop].layer for stop in stops]
     note = morpher.provenance.note(modes=MODES) if provenance else None
@@ -169,20 +189,89 @@ def command(
         _write_strips(strip, morpher, layers, force=force, note=note)
     doubts = doubts_told(faces)
     if as_json:
+        files = [file for outcome in outcomes for file in outcome.files]
+        problems = [(each.output.name, each.problem) for each in outcomes if each.problem]
         facts = {
-            "written": [str(file) for files in [*written, beside] for file in files],
+            "written": [str(file) for file in [*files, *beside]],
+            "failed": [{"output": str(name), "problem": str(said)} for name, said in problems],
             "model": model_facts(bundle),
             "mode": mode,
-            "alphas": sequence.alphas.tolist(),
+            "alphas": film.alphas.tolist(),
             "warnings": doubts,
         }
         typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
-        made = ", ".join([*outputs, *map(str, beside)])
+        made = [str(each.output.name) for each in outcomes if not each.problem]
+        if made or beside:
+            typer.echo(
+                f"{', '.join([*made, *map(str, beside)])}: {_told(film, at)} from {photos[0].name} "
+                f"to {photos[-1].name} by the model '{bundle.manifest.name}'"
+            )
+    _raise_problems(outcomes)
+
+
+def _wanted(
+    out: list[str] | None, sheet: Path | None, at: list[float] | None, photos: list[Path]
+) -> list[Output]:
+    """What is to be written, by the name that each output was given."""
+    from facemorph_core.disk.output import named_after
+    from facemorph_core.pictures.media import Output
+    from facemorph_core.pictures.series import series_of
+
+    names = list(out or [])
+    if not names and sheet is None:
+        stem = named_after(photos)
+        if at and len(at) > 1:
+            raise typer.BadParameter("several --at need -o: a folder/, or a name as morph-%02d.png")
+        names = [str(photos[0].with_name(f"{stem}-{at[0]:g}.png" if at else f"{stem}.gif"))]
+    outputs = [Output(sheet, "sheet")] if sheet is not None else []
+    for name in reversed(names):
+        if at or not name.lower().endswith(".png") or series_of(name):
+            outputs.insert(0, Output(name, "picture" if at else "film"))
+            continue
         typer.echo(
-            f"{made}: {len(sequence)} frames from {photos[0].name} to {photos[-1].name} "
-            f"by the model '{bundle.manifest.name}'"
+            f"warning: {name} becomes a contact sheet; write --sheet {name} for that, or "
+            "--at 0.5 for one frame: in a later version -o takes no .png",
+            err=True,
         )
+        outputs.insert(0, Output(name, "sheet"))
+    return outputs
+
+
+def _check_places(at: list[float] | None, last: int, *, boomerang: bool) -> None:
+    for alpha in at or []:
+        if not alpha <= last:
+            raise typer.BadParameter(f"--at {alpha:g} lies beyond the photos: it ends at {last}")
+    if at and boomerang:
+        raise typer.BadParameter("--at takes single frames, and --boomerang is for films")
+
+
+def _check_encoders(outputs: list[Output], *, alone: bool) -> None:
+    """What cannot be encoded here is told at once; if it is all there is, nothing is begun."""
+    from facemorph_core.pictures.media import can_be_encoded
+
+    problems = [problem for problem in map(can_be_encoded, outputs) if problem is not None]
+    if alone and len(problems) == len(outputs):
+        raise problems[0]
+    for problem in problems:
+        typer.echo(f"warning: {problem}; the rest is written", err=True)
+
+
+def _raise_problems(outcomes: list[Outcome]) -> None:
+    """What could not be written ends the command as a failure, once all else is written."""
+    problems = [outcome for outcome in outcomes if outcome.problem is not None]
+    if problems:
+        from facemorph_core.errors import OutputError
+
+        named = "; ".join(f"{each.output.name}: {each.problem}" for each in problems)
+        first = problems[0].problem
+        raise OutputError(f"not written: {named}", hint=first.hint if first else None)
+
+
+def _told(film: MorphFilm, at: list[float] | None) -> str:
+    if not at:
+        return f"{len(film)} frames"
+    return f"the frame at {at[0]:g}" if len(at) == 1 else f"{len(at)} frames"
 
 
 def _check_distinct(paths: list[Path]) -> None:

@@ -6,6 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,11 +37,24 @@ def check_writable(path: Path, *, force: bool = False, inputs: Iterable[Path] = 
         raise OutputError(f"{path} is a folder; a file name is needed")
     if exists:
         check_apart([path], inputs)
+        if is_pipe(path):  # nothing in it is lost
+            return
+        if not path.is_file():
+            raise OutputError(f"{path} is neither a file nor a pipe")
     if exists and not force:
         raise OutputError(
             f"{path} exists already", hint="choose another name with -o, or overwrite with --force"
         )
     check_folder(path.parent)
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether it takes what is written and keeps nothing: a named pipe, a terminal, /dev/null."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -88,13 +104,19 @@ def written_whole(path: Path, *, force: bool = False, private: bool = False) -> 
     """A temporary name beside ``path`` (same suffix) that becomes ``path`` on success.
 
     On any failure nothing is left behind and what ``path`` held before is untouched. ``private``
-    makes the file first, empty, for its owner alone.
+    makes the file first, empty, for its owner alone. A pipe is not replaced: it is sent the file
+    once that is whole.
 
     Raises:
         OutputError: it exists and ``force`` is off, the disk is full, or the place is unwritable.
     """
     check_writable(path, force=force)
-    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}{path.suffix}")
+    if is_pipe(path):
+        with _sent_whole(path) as temporary:
+            yield temporary
+        return
+    stem = path.stem.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
+    temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         if private:
             opened_privately(temporary, "xb").close()
@@ -105,6 +127,15 @@ def written_whole(path: Path, *, force: bool = False, private: bool = False) -> 
         raise output_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _sent_whole(pipe: Path) -> Iterator[Path]:
+    with reported_output(pipe), tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / f"whole{pipe.suffix}"
+        yield temporary
+        with temporary.open("rb") as made, pipe.open("wb") as taken:
+            shutil.copyfileobj(made, taken)
 
 
 @contextlib.contextmanager

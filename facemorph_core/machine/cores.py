@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_cores", "cpu_quota", "granted"]
+__all__ = ["available_cores", "cpu_quota", "granted", "own_groups"]
 
 CONTROL_GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -37,7 +37,7 @@ def cpu_quota() -> float:
 
 def _quotas() -> Iterator[float]:
     """The quota of each group that has one; what is no number ("max") is none."""
-    for folder in _own_groups():
+    for folder in own_groups("cpu"):
         with contextlib.suppress(OSError, ValueError):
             quota, period = (folder / "cpu.max").read_text("ascii").split()
             yield int(quota) / int(period)
@@ -47,18 +47,20 @@ def _quotas() -> Iterator[float]:
                 yield time / int((folder / "cpu.cfs_period_us").read_text("ascii"))
 
 
-def _own_groups() -> Iterator[Path]:
+def own_groups(controller: str) -> Iterator[Path]:
     """The groups of this process and those above them, of version 2 and of version 1.
+
+    ``controller`` is what they share out: "cpu", "memory".
 
     In a container the path may be that of the machine outside, which is not there: the root is.
     """
     with contextlib.suppress(OSError, ValueError):
         for line in OWN_GROUPS.read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
             # "cpuacct,cpu" may be mounted as "cpu,cpuacct": as "cpu" it always is, in version 1.
-            for name in {controllers, "cpu"} if controllers else {""}:
+            for name in {controllers, controller} if controllers else {""}:
                 mounted = CONTROL_GROUPS / name
                 own = mounted / path.lstrip("/")
                 yield from (each for each in (own, *own.parents) if each.is_relative_to(mounted))

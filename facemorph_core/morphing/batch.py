@@ -142,7 +142,8 @@ def _made(
         faces = [face(*each) for each in zip((job.a, job.b), job.faces, strict=True)]
     except PhotoError as error:
         return {"doubts": [[], []], "problem": str(error)}
-    morpher.sequence(faces, steps=steps).save(folder / job.file, force=True, **saved)
+    film = morpher.film(faces, steps=steps)
+    film.save(folder / job.file, force=True, **saved)
     return {"doubts": [list(each.doubts) for each in faces], "problem": None}
 
 

@@ -8,10 +8,9 @@ is the photo itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,11 @@ from facemorph_core.machine.threads import side_by_side
 from facemorph_core.morphing.blend import MorphBlend
 from facemorph_core.morphing.canvas import Canvas, canvas_size
 from facemorph_core.morphing.choices import LONGEST_SIDE, Compose, Curve, Ease, Mode
+from facemorph_core.morphing.film import MorphFilm, Place
 from facemorph_core.morphing.layers import Face, Layers
 from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.morphing.sequence import MorphSequence
-from facemorph_core.morphing.transition import DEFAULT_STEPS, Look, Transition
+from facemorph_core.morphing.transition import DEFAULT_STEPS, Look, Transition, spaced
 from facemorph_core.morphing.view import View
 from facemorph_core.pictures.formats import PLAYED_SIZE
 
@@ -187,28 +187,76 @@ class Morpher:
         """From each face to the next in ``steps`` frames; with ``loop`` back to the first.
 
         Between several faces, each is one frame, and ``steps`` counts both faces of a transition.
+        All frames are held at once; `film` makes them one at a time.
 
         Raises:
             ValueError: fewer than two faces, or fewer than two steps.
         """
-        if len(faces) < 2:
-            raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
-        route = [*faces, faces[0]] if loop else list(faces)
-        positions: list[NDArray[np.float64]] = []
-        jobs: list[Callable[[], NDArray[np.uint8]]] = []
-        for start, pair in enumerate(pairwise(route)):
-            way = self.between([face.layer for face in pair], first=route[0].layer)
-            spaced = way.positions(steps)
-            last = start == len(route) - 2
-            shown = spaced if last and not loop else spaced[:-1]
-            jobs += [partial(way.frame, alpha) for alpha in shown.tolist()]
-            positions.append(start + shown)
-        return MorphSequence(
-            frames=np.stack(side_by_side(jobs, progress)),
-            alphas=np.concatenate(positions),
-            faces=tuple(face.aligned for face in faces),
+        return self.film(faces, steps=steps, loop=loop).sequence(progress)
+
+    def film(
+        self,
+        faces: Sequence[MorphFace],
+        *,
+        steps: int = DEFAULT_STEPS,
+        loop: bool = False,
+        boomerang: bool = False,
+    ) -> MorphFilm:
+        """As `sequence`, of frames that are made when they are asked for.
+
+        With ``boomerang`` there and back, the ends once.
+        """
+        legs = _legs(faces, loop)
+        places: list[Place] = []
+        for leg in range(legs):
+            positions = self._positions(faces, leg, steps).tolist()
+            shown = positions if leg == legs - 1 and not loop else positions[:-1]
+            places += [(leg, alpha) for alpha in shown]
+        film = self._film(faces, places)
+        return film.boomerang() if boomerang else film
+
+    def film_at(
+        self, faces: Sequence[MorphFace], alphas: Sequence[float], *, loop: bool = False
+    ) -> MorphFilm:
+        """The frames at these ``alphas`` alone: 0 is the first face, 1 the second, and so on.
+
+        Raises:
+            ValueError: fewer than two faces, or an alpha that lies beyond them.
+        """
+        legs = _legs(faces, loop)
+        wrong = [alpha for alpha in alphas if not 0 <= alpha <= legs]
+        if wrong or not alphas:
+            raise ValueError(f"alphas are from 0 to {legs} here (got {wrong or 'none'})")
+        starts = [min(int(alpha), legs - 1) for alpha in alphas]
+        pairs = zip(starts, alphas, strict=True)
+        return self._film(faces, [(leg, alpha - leg) for leg, alpha in pairs])
+
+    def _positions(self, faces: Sequence[MorphFace], leg: int, steps: int) -> NDArray[np.float64]:
+        """The alphas of a leg; only steps that look equal need its frames to be known."""
+        if self.ease == "perceptual":
+            return self._way(faces, leg).positions(steps)
+        return spaced(steps, self.ease)
+
+    def _way(self, faces: Sequence[MorphFace], leg: int) -> Transition:
+        pair = faces[leg].layer, faces[(leg + 1) % len(faces)].layer
+        return self.between(pair, first=faces[0].layer)
+
+    def _film(self, faces: Sequence[MorphFace], places: Sequence[Place]) -> MorphFilm:
+        route = tuple(faces)
+        clear = any(face.layer.photo.shape[2] == 4 for face in route)
+        first = route[0].layer.photo
+        height, width = (
+            2 * (self._side,)
+            if self.compose == "frame"
+            else canvas_size(first, self.size or LONGEST_SIDE)
+        )
+        return MorphFilm(
+            tuple(places),
+            partial(self._way, route),
+            (height, width, 4 if clear else 3),
+            faces=tuple(face.aligned for face in route),
             provenance=self.provenance,
-            photos=_files(faces),
+            photos=_files(route),
         )
 
     def between(self, pair: Sequence[Face], *, first: Face | None = None) -> Transition:
@@ -268,6 +316,13 @@ class Morpher:
             view = View.of_frame(self._side)
             return lambda weights: view
         return Canvas.of(faces, canvas_size(first.photo, self.size or LONGEST_SIDE)).view
+
+
+def _legs(faces: Sequence[MorphFace], loop: bool) -> int:
+    """How many ways there are from a face to the next."""
+    if len(faces) < 2:
+        raise ValueError(f"a morph is between two faces or more (got {len(faces)})")
+    return len(faces) if loop else len(faces) - 1
 
 
 def _files(faces: Sequence[MorphFace]) -> tuple[Path, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.pictures.formats import FPS, HOLD
-from facemorph_core.pictures.media import write_frames
+from facemorph_core.pictures.media import Film, Output, Saved, check_output, write_film
+from facemorph_core.pictures.sides import Frame
 
-__all__ = ["MorphSequence"]
+__all__ = ["MorphSequence", "film_of", "held_at"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class MorphSequence:
     @property
     def held(self) -> NDArray[np.intp]:
         """The frames that show one of the faces: players rest on them."""
-        return np.flatnonzero(self.alphas == np.rint(self.alphas))
+        return held_at(self.alphas)
 
     def boomerang(self) -> MorphSequence:
         """There and back again; the ends come once, so that it can be repeated."""
@@ -66,7 +69,8 @@ class MorphSequence:
         """Write the frames as ``out`` says by its name, see `media.write_frames`.
 
         Args:
-            out: .gif, .mp4, .webp, .png (a contact sheet), or a folder of PNG frames.
+            out: .gif, .mp4, .webp, .mov, .webm, .avif, .apng, .png (a contact sheet), or a folder
+                of PNG frames.
             fps: frames a second.
             hold: seconds on each photo.
             size: longer side, pixels; None: as the frames are.
@@ -78,20 +82,45 @@ class MorphSequence:
 
         Raises:
             OutputError: another suffix, a file that exists (without ``force``), one of the
-                photos, or no room.
+                photos, nothing to write the format with, or no room.
         """
-        photos = self.faces[0].pixels, self.faces[-1].pixels
-        drawn = self.provenance.mode == "latent" and photos[0].shape[:2] == self.frames.shape[1:3]
-        return write_frames(
-            self.frames,
-            out,
-            fps=fps,
-            hold=hold,
-            size=size,
-            force=force,
-            held=self.held.tolist(),
-            ends=photos if drawn else None,  # else the frames at the ends are the photos
-            alphas=self.alphas.tolist(),
-            provenance=self.provenance if provenance else None,
-            inputs=self.photos,
-        )
+        output = Output(out)
+        check_output(output, force=force, count=len(self), inputs=self.photos)
+        _, height, width, channels = self.frames.shape
+        film = film_of(self, lambda: self.frames, (height, width, channels))
+        saved = Saved(fps=fps, hold=hold, size=size, force=force)
+        [outcome] = write_film(film, [output], saved, self.provenance if provenance else None)
+        if outcome.problem is not None:
+            raise outcome.problem
+        return list(outcome.files)
+
+
+class _Morph(Protocol):
+    """What is known of a morph, whether its frames are there or not."""
+
+    @property
+    def alphas(self) -> NDArray[np.float64]: ...
+    @property
+    def faces(self) -> tuple[AlignedFace, ...]: ...
+    @property
+    def provenance(self) -> MorphProvenance: ...
+
+
+def held_at(alphas: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The numbers of the frames that show one of the faces."""
+    return np.flatnonzero(alphas == np.rint(alphas))
+
+
+def film_of(
+    morph: _Morph, frames: Callable[[], Iterable[Frame]], shape: tuple[int, int, int]
+) -> Film:
+    """What is to be written of a morph with these frames."""
+    photos = morph.faces[0].pixels, morph.faces[-1].pixels
+    drawn = morph.provenance.mode == "latent" and photos[0].shape[:2] == shape[:2]
+    return Film(
+        frames,
+        shape,
+        alphas=morph.alphas.tolist(),
+        held=held_at(morph.alphas).tolist(),
+        ends=photos if drawn else None,  # else the frames at the ends are the photos
+    )

@@ -23,7 +23,7 @@ from facemorph_core.morphing.layers import Layers
 from facemorph_core.morphing.view import View
 from facemorph_core.morphing.visible_steps import visible_steps
 
-__all__ = ["DEFAULT_STEPS", "Look", "Transition", "alphas"]
+__all__ = ["DEFAULT_STEPS", "Look", "Transition", "alphas", "spaced"]
 
 Alphas = NDArray[np.float64]
 Look = Callable[[NDArray[np.float64]], View]
@@ -62,7 +62,7 @@ class Transition:
         """The alphas (steps,) of a morph, as ``ease`` spaces them."""
         if self.ease == "perceptual":
             return self.equal_to_the_eye(steps)
-        return bent(alphas(steps), self.ease)
+        return spaced(steps, self.ease)
 
     def equal_to_the_eye(
         self, steps: int = DEFAULT_STEPS, *, known: Mapping[float, NDArray[np.uint8]] | None = None
@@ -92,6 +92,11 @@ class Transition:
         )[0]
         moved, dyed = (np.array([1 - part[0], part[0]]) for part in (shape, texture))
         return self.layers.frame(code, moved, dyed, look(moved))
+
+
+def spaced(steps: int, ease: Curve) -> Alphas:
+    """The alphas (steps,) of a morph along a curve."""
+    return bent(alphas(steps), ease)
 
 
 def alphas(steps: int) -> NDArray[np.float64]:

@@ -1,144 +1,140 @@
-"""Frames -> files: GIF, WebP, MP4, PNG and JPEG, each with its note.
+"""Frames -> files that play, and single pictures, by suffix, each with its note.
 
-Frames are (n, h, w, 3) uint8 RGB or (n, h, w, 4) RGBA; where a format knows no transparency they
-lie on white. ``seconds`` says how long each frame stays. ``note`` is what
-the file says of itself, None for a file that says nothing.
+Frames come one at a time, (h, w, 3) uint8 RGB or (h, w, 4) RGBA and all of one shape; where a
+format knows no transparency they lie on white. ``seconds`` says how long each frame stays. ``note``
+is what the file says of itself, None for a file that says nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, TiffImagePlugin, features
 
 from facemorph_core.alignment.colour import srgb_profile
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
+from facemorph_core.pictures.apng import write_apng
+from facemorph_core.pictures.boxes import without_times
+from facemorph_core.pictures.ffmpeg import find_ffmpeg
+from facemorph_core.pictures.gif import write_gif
+from facemorph_core.pictures.pace import ticks
+from facemorph_core.pictures.png import write_png
 from facemorph_core.pictures.provenance import Note
+from facemorph_core.pictures.sides import Frame
+from facemorph_core.pictures.video import VIDEO_ENCODERS, write_mov, write_mp4, write_webm
 
-__all__ = ["ENCODERS", "resized", "write_picture", "write_png"]
+__all__ = ["ENCODERS", "LARGEST", "check_encoder", "check_sides", "write_picture"]
 
-Frames = NDArray[np.uint8]
+Encoder = Callable[[Iterable[Frame], Path, Sequence[float], Note | None], None]
 
-GIF_MEGABYTES = 10.0
-"""What a GIF grows to before its pictures shrink: what most sites take."""
-LARGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+LARGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".gif": 65_535, ".avif": 65_536}
 """Pixels a side, by format."""
-GIF_SIDE = 1024
-"""Pixels of the longer side that a GIF starts from."""
-_LEAST_SIDE = 32
-_PALETTE_PIXELS = 2**14  # that the palette is chosen from; more take longer than they gain
-_TRANSPARENT = 255  # the colour's number in a palette
-_RELATIVE = 1  # how PNG's chunk sRGB says relative colorimetric
-_IMAGE_DESCRIPTION = 0x010E  # Exif tag
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP specification part 3, 1.1.5.3
-_XMP_TRAILER = bytes([1, *range(255, -1, -1), 0])  # part 3, 1.1.2: sends any reader to the end
+_IMAGE_DESCRIPTION, _XMP = 0x010E, 0x02BC  # tags of Exif and TIFF
 
 
-def write_gif(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
-    """At most GIF_MEGABYTES: pictures that take more are made smaller."""
-    side = max(frames.shape[1:3])
-    side = min(side, max(GIF_SIDE, 1))
-    while True:
-        data = _gif(resized(frames, side), seconds, note)
-        over = len(data) / (GIF_MEGABYTES * 1e6)
-        if over <= 1 or side <= _LEAST_SIDE:
-            break
-        side = max(_LEAST_SIDE, int(side * 0.97 / over**0.5))
-    path.write_bytes(data)
+class _Reel(Image.Image):
+    """Pictures that come one at a time, as Pillow reads a file that holds several."""
+
+    def __init__(self, frames: Iterable[Frame], count: int) -> None:
+        super().__init__()
+        self._arriving = iter(frames)
+        self.n_frames, self.is_animated, self._at = count, count > 1, -1
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        """To the next one; none comes twice, so the way back is none."""
+        if frame >= self.n_frames:
+            raise EOFError
+        if frame > self._at:
+            vars(self).update(vars(Image.fromarray(next(self._arriving))))
+            self._at = frame
+
+    def tell(self) -> int:
+        return self._at
 
 
-def write_webp(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
+def write_webp(
+    frames: Iterable[Frame], path: Path, seconds: Sequence[float], note: Note | None
+) -> None:
     """Colours as they are, or nearly: quality 90."""
-    durations = [round(1000 * each) for each in seconds]
-    first, *rest = (Image.fromarray(frame) for frame in frames)
-    settings = {"save_all": True, "append_images": rest, "loop": 0, "quality": 90}
-    path.write_bytes(_encoded(first, "WEBP", duration=durations, **settings, **_said(note)))
+    settings = {"duration": ticks(seconds, 1000), "loop": 0, "quality": 90}
+    path.write_bytes(_film(frames, "WEBP", seconds, **settings, **_said(note)))
 
 
-def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], note: Note | None) -> None:
-    """H.264 as browsers want it: yuv420p, even sides, the index in front."""
-    height, width = (side + side % 2 for side in frames.shape[1:3])
-    pace = 1 / min(seconds)
-    source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {pace:g} -i - -an"
-    matrix = "-vf scale=out_color_matrix=bt709:out_range=tv"
-    tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
-    target = f"-c:v libx264 -crf 16 -pix_fmt yuv420p {tags} -movflags +faststart"
-    options = f"-v error -y {source} {matrix} {target} -fflags +bitexact -flags:v +bitexact".split()
-    result = [] if note is None else ["-metadata", f"comment={note.sentence}"]
-    shown = (
-        _even(on_white(frame)).tobytes()
-        for frame, stay in zip(frames, seconds, strict=True)
-        for _ in range(max(1, round(stay * pace)))
-    )
-    _run_ffmpeg([_ffmpeg(), *options, *result, str(path.absolute())], shown)
-    if note is not None:
-        with path.open("ab") as video:
-            video.write((24 + len(note.xmp)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + note.xmp)
+def write_avif(
+    frames: Iterable[Frame], path: Path, seconds: Sequence[float], note: Note | None
+) -> None:
+    """Half of a WebP's bytes, and slow: quality 80, full resolution of colours."""
+    settings = {"duration": ticks(seconds, 1000), "quality": 80, "subsampling": "4:4:4"}
+    data = _film(frames, "AVIF", seconds, **settings, **_said(note))
+    path.write_bytes(without_times(data))  # else no two are the same
 
 
-def write_png(picture: Image.Image, path: Path, note: Note | None) -> None:
-    """One picture, to the last bit."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add(b"sRGB", bytes([_RELATIVE]))
-    if note is not None:
-        chunks.add_text("Description", note.sentence)
-        chunks.add_itxt("XML:com.adobe.xmp", note.xmp.decode())
-    path.write_bytes(_encoded(picture, "PNG", pnginfo=chunks))
-
-
-ENCODERS: dict[str, Callable[[Frames, Path, Sequence[float], Note | None], None]] = {
+ENCODERS: dict[str, Encoder] = {
     ".gif": write_gif,
     ".mp4": write_mp4,
     ".webp": write_webp,
+    ".mov": write_mov,
+    ".webm": write_webm,
+    ".avif": write_avif,
+    ".apng": write_apng,
 }
 """By suffix: files that play."""
 
 
-def write_picture(picture: Image.Image, path: Path, note: Note | None) -> None:
-    """One picture by its suffix: PNG to the last bit, JPEG and WebP at quality 95.
+def check_encoder(suffix: str) -> None:
+    """Refuse a format before any work for what is not there to write it.
 
     Raises:
-        OutputError: the picture is larger than the format holds.
+        OutputError: no ffmpeg that can, or a Pillow without AVIF.
     """
-    largest = LARGEST.get(path.suffix.lower(), max(picture.size))
-    if max(picture.size) > largest:
-        width, height = picture.size
+    if suffix in VIDEO_ENCODERS:
+        find_ffmpeg(VIDEO_ENCODERS[suffix])
+    if suffix == ".avif" and not features.check("avif"):
         raise OutputError(
-            f"a picture of {width}x{height} pixels is too large for {path.suffix}, "
+            "this Pillow cannot write AVIF",
+            hint='pip install "pillow>=11.3", or write a .webp',
+        )
+
+
+def check_sides(suffix: str, height: int, width: int) -> None:
+    """Refuse pictures that the format cannot hold."""
+    largest = LARGEST.get(suffix, max(height, width))
+    if max(height, width) > largest:
+        raise OutputError(
+            f"a picture of {width}x{height} pixels is too large for {suffix}, "
             f"which ends at {largest}",
             hint="write a .png, or choose a smaller --size",
         )
-    match path.suffix.lower():
+
+
+def write_picture(picture: Image.Image, path: Path, note: Note | None) -> None:
+    """One picture by its suffix: PNG and TIFF to the last bit, JPEG, WebP and AVIF at quality 95.
+
+    Raises:
+        OutputError: the picture is larger than the format holds, or there is nothing to write it.
+    """
+    suffix = path.suffix.lower()
+    check_encoder(suffix)
+    check_sides(suffix, picture.height, picture.width)
+    match suffix:
         case ".png":
             write_png(picture, path, note)
+        case ".tif" | ".tiff":
+            path.write_bytes(_encoded(picture, "TIFF", compression="tiff_lzw", **_tags(note)))
         case ".webp":
             path.write_bytes(_encoded(picture, "WEBP", quality=95, **_said(note)))
+        case ".avif":
+            whole = {"quality": 95, "subsampling": "4:4:4"}
+            path.write_bytes(_encoded(picture, "AVIF", **whole, **_said(note)))
         case _:
             opaque = Image.fromarray(on_white(np.asarray(picture)))
             path.write_bytes(_encoded(opaque, "JPEG", quality=95, subsampling=0, **_said(note)))
-
-
-def resized(frames: Frames, size: int | None) -> Frames:
-    """With ``size`` pixels on the longer side (Lanczos); None leaves them as they are."""
-    height, width = frames.shape[1:3]
-    if size is None or max(height, width) == size:
-        return frames
-    factor = size / max(height, width)
-    smaller = max(1, round(width * factor)), max(1, round(height * factor))
-    pictures = (Image.fromarray(frame) for frame in frames)
-    return np.stack(
-        [np.asarray(each.resize(smaller, Image.Resampling.LANCZOS)) for each in pictures]
-    )
 
 
 def _said(note: Note | None) -> dict[str, Any]:
@@ -151,39 +147,24 @@ def _said(note: Note | None) -> dict[str, Any]:
     return {**colours, "exif": exif, "xmp": note.xmp}
 
 
-def _gif(frames: Frames, seconds: Sequence[float], note: Note | None) -> bytes:
-    palette = _common_palette(frames)
-    first, *rest = (_quantised(frame, palette) for frame in frames)
-    # GIF counts in hundredths of a second, and browsers slow down what is shorter than two
-    hundredths = (max(round(100 * each), 2) for each in seconds)
-    settings: dict[str, Any] = {} if note is None else {"comment": note.sentence.encode()}
-    if frames.shape[3] == 4:
-        settings |= {"transparency": _TRANSPARENT, "disposal": 2, "optimize": False}
-    durations = [10 * each for each in hundredths]
-    listed = {"save_all": True, "append_images": rest, "loop": 0, "duration": durations}
-    data = _encoded(first, "GIF", **listed, **settings)
-    if note is None:
-        return data
-    start = 13 + (3 * 2 ** ((data[10] & 7) + 1) if data[10] & 128 else 0)  # past the palette
-    block = b"\x21\xff\x0bXMP DataXMP" + note.xmp + _XMP_TRAILER
-    return data[:start] + block + data[start:]
+def _tags(note: Note | None) -> dict[str, Any]:
+    """The same for TIFF."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if note is not None:
+        tags[_IMAGE_DESCRIPTION] = note.sentence
+        tags[_XMP] = note.xmp
+    return {"icc_profile": srgb_profile(), "tiffinfo": tags}
 
 
-def _quantised(frame: NDArray[np.uint8], palette: Image.Image) -> Image.Image:
-    opaque = Image.fromarray(on_white(frame))
-    found = opaque.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    if frame.shape[2] == 4:
-        found.paste(_TRANSPARENT, mask=Image.fromarray(frame[..., 3] < 128))
-    return found
+def _film(frames: Iterable[Frame], form: str, seconds: Sequence[float], **settings: Any) -> bytes:
+    count = len(seconds)
+    return _encoded(_Reel(_exactly(count, frames), count), form, save_all=True, **settings)
 
 
-def _common_palette(frames: Frames) -> Image.Image:
-    """256 colours for all frames together: a palette for each would flicker."""
-    pixels = frames.reshape(-1, frames.shape[3])
-    chosen = pixels[np.linspace(0, len(pixels) - 1, _PALETTE_PIXELS).astype(int)]
-    sample = Image.fromarray(on_white(chosen.reshape(-1, 128, frames.shape[3])))
-    colours = 256 if frames.shape[3] == 3 else _TRANSPARENT
-    return sample.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=1)
+def _exactly(count: int, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """All of them, where Pillow would stop at the last that it knows of."""
+    for _, frame in zip(range(count), frames, strict=True):
+        yield frame
 
 
 def _encoded(picture: Image.Image, form: str, **settings: Any) -> bytes:
@@ -191,43 +172,3 @@ def _encoded(picture: Image.Image, form: str, **settings: Any) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, form, **settings)
     return buffer.getvalue()
-
-
-def _even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat the last row or column where a side is odd: 4:2:0 video needs pairs."""
-    odd_h, odd_w = (side % 2 for side in frame.shape[:2])
-    return np.pad(frame, ((0, odd_h), (0, odd_w), (0, 0)), mode="edge")
-
-
-def _ffmpeg() -> str:
-    import imageio_ffmpeg
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise OutputError(
-            "there is no ffmpeg to write a video with",
-            hint="name one in IMAGEIO_FFMPEG_EXE, or write a .gif or .webp",
-        ) from error
-
-
-def _run_ffmpeg(command: Sequence[str], pictures: Iterable[bytes]) -> None:
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=complaints)
-        assert process.stdin is not None
-        try:
-            for picture in pictures:
-                process.stdin.write(picture)
-            process.communicate()
-        except BrokenPipeError:
-            process.wait()  # its complaint says why
-        finally:
-            process.kill()
-            process.wait()
-        complaints.seek(0)
-        text = complaints.read().decode(errors="replace").strip()
-    if "No space left" in text:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if process.returncode:
-        reason = text.splitlines()[-1] if text else "no reason given"
-        raise OutputError(f"ffmpeg could not write the video: {reason}")

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import Protocol
 from xml.sax.saxutils import quoteattr
 
-__all__ = ["COMPOSED", "DRAWN", "Maker", "Note", "Provenance", "note_of"]
+__all__ = ["COMPOSED", "DRAWN", "TOOL", "Maker", "Note", "Provenance", "note_of"]
 
 _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 DRAWN = f"{_VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 """IPTC's word for photos put together with what a model drew."""
 COMPOSED = f"{_VOCABULARY}compositeCapture"
 """IPTC's word for photos put together, without anything else."""
+
+TOOL = "facemorph-core"
+"""What made the picture, in XMP's own property for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def note_of(maker: Maker, properties: Mapping[str, str], *, drawn: bool) -> Note
     """A note with the maker's ``properties``; ``drawn``: a model had a part in the picture."""
     listed = {
         "Iptc4xmpExt:DigitalSourceType": DRAWN if drawn else COMPOSED,
-        "xmp:CreatorTool": "facemorph-core",
+        "xmp:CreatorTool": TOOL,
     } | {f"{maker.prefix}:{name}": text for name, text in properties.items()}
     packet = _PACKET.format(
         prefix=maker.prefix,

@@ -362,6 +362,96 @@ def test_a_pair_whose_doubts_nobody_wrote_down_is_made_again(
         assert (code, report["made"]) == (0, 1), err
 
 
+def test_a_batch_of_videos_is_refused_at_once_without_ffmpeg(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere")
+    pairs = table(tmp_path, "a.png,b.png")
+    code, _, err = batch(capsys, pairs, "--format", "mov")
+    assert code == 12
+    assert "IMAGEIO_FFMPEG_EXE names /nowhere" in err
+    assert list(tmp_path.iterdir()) == [pairs]
+
+
+# --- outputs -----------------------------------------------------------------------------------
+
+
+def test_every_format_of_one_command_comes_from_the_same_frames(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["m.gif", "m.webp", "m.apng", "m.avif"]
+    sizes = ("--steps", 3, "--size", 50, "--boomerang", "--mode", "landmark")
+    words = [word for name in names for word in ("-o", tmp_path / name)]
+    code, said, err = ran(capsys, "morph", *photos, *sizes, *words, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(said)
+    assert report["alphas"] == [0, 0.5, 1, 0.5]
+    assert report["failed"] == []
+    truth = facemorph_core.Morpher(mode="landmark", size=50)
+    frames = truth.sequence(truth.faces(photos), steps=3).frames[[0, 1, 2, 1]]
+    for name in names:
+        with Image.open(tmp_path / name) as film:
+            assert (film.n_frames, film.size) == (4, (50, 50))
+            for number, own in enumerate(frames):
+                film.seek(number)
+                away = np.abs(np.asarray(film.convert("RGB"), np.int64) - own).mean()
+                assert away == 0 if name == "m.apng" else away < 8
+
+
+def test_one_frame_is_that_of_the_film(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--size", 60, "--mode", "landmark")
+    code, said, err = ran(capsys, "morph", *photos, *sizes, "--at", 0.5)
+    assert (code, err) == (0, "")
+    alone = tmp_path / "eileen-grace-0.5.png"
+    assert f"{alone}: the frame at 0.5 from eileen.png" in said
+    film = facemorph_core.morph(*photos, steps=3, size=60, mode="landmark").frames
+    np.testing.assert_array_equal(pixels(alone), film[1])
+    assert 'morph:Alpha="0.5"' in str(Image.open(alone).info["xmp"])
+    series = tmp_path / "at-%d.png"
+    words = ("--at", 1, "--at", 0, "-o", series, "--sheet", tmp_path / "s.tif")
+    code, _, err = ran(capsys, "morph", *photos, *sizes, *words)
+    assert (code, err) == (0, "")
+    np.testing.assert_array_equal(pixels(tmp_path / "at-0.png"), film[2])
+    np.testing.assert_array_equal(pixels(tmp_path / "at-1.png"), film[0])
+    assert Image.open(tmp_path / "s.tif").size == (2 * 64 + 4, 60 + 16 + 8)
+
+
+def test_the_old_name_of_a_sheet_works_and_says_the_new_one(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--steps", 3, "--size", 40)
+    code, _, err = ran(capsys, "morph", *photos, *sizes, "-o", tmp_path / "old.png")
+    assert code == 0
+    assert f"old.png becomes a contact sheet; write --sheet {tmp_path}/old.png" in err
+    code, _, err = ran(capsys, "morph", *photos, *sizes, "--sheet", tmp_path / "new.png")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "new.png").read_bytes() == (tmp_path / "old.png").read_bytes()
+    assert not (tmp_path / "eileen-grace.gif").exists()
+
+
+def test_what_can_still_be_written_is_written(
+    photos: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere")
+    sizes = ("--steps", 2, "--size", 40, "--mode", "landmark")
+    video, gif = tmp_path / "m.mp4", tmp_path / "m.gif"
+    code, said, err = ran(capsys, "morph", *photos, *sizes, "-o", video, "-o", gif, "--json")
+    assert code == 12
+    assert "warning: IMAGEIO_FFMPEG_EXE names /nowhere, which does not work" in err
+    assert "unset IMAGEIO_FFMPEG_EXE" in err
+    assert json.loads(said)["written"] == [str(gif)]
+    assert [each["output"] for each in json.loads(said)["failed"]] == [str(video)]
+    gif.unlink()
+    code, _, err = ran(capsys, "morph", *photos, *sizes, "-o", video)
+    assert code == 12
+    assert sorted(tmp_path.iterdir()) == sorted(photos)
+
+
 # --- what people see ---------------------------------------------------------------------------
 
 
@@ -427,6 +517,13 @@ def test_a_strip_and_a_report_of_a_transparent_photo(
         (("-o", "m.gif", "--report", "m.gif"), 2, "'m.gif' is asked for twice"),
         (("--report", "m.txt"), 2, "the report is a page, .html or .htm"),
         (("--strip", "m.gif"), 12, "none of .png, .jpg"),
+        (("--sheet", "m.gif"), 12, "none of .png, .jpg"),
+        (("--at", "0.5", "-o", "m.gif"), 12, "none of .png, .jpg"),
+        (("--at", "0", "--at", "1", "-o", "m.png"), 12, "is one picture, and 2 frames"),
+        (("--at", "0", "--at", "1"), 2, "several --at need -o"),
+        (("--at", "1.01"), 2, "--at 1.01 lies beyond the photos: it ends at 1"),
+        (("--at", "0.5", "--boomerang"), 2, "--boomerang is for films"),
+        (("--size", "2000", "--steps", "90000", "-o", "m.apng"), 12, "of disk"),
     ],
 )
 def test_outputs_that_cannot_be_are_refused_at_the_door(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,9 +16,11 @@ from PIL import Image, ImageSequence
 from facemorph_core.disk.output import written_whole
 from facemorph_core.errors import OutputError
 from facemorph_core.morphing.provenance import MORPH, MorphProvenance
-from facemorph_core.pictures.encoders import resized
+from facemorph_core.pictures.boxes import boxes
+from facemorph_core.pictures.ffmpeg import find_ffmpeg
 from facemorph_core.pictures.formats import SUFFIXES
 from facemorph_core.pictures.media import check_output, write_frames
+from facemorph_core.pictures.sides import resized
 
 Frames = NDArray[np.uint8]
 MADE = MorphProvenance("full", 'a "model" & more', "ab" * 32)
@@ -45,6 +48,14 @@ def decoded(path: Path) -> tuple[dict[str, Any], list[Frames]]:
     return facts, [np.frombuffer(data, np.uint8).reshape(h, w, 3) for data in reader]
 
 
+def with_opacity(path: Path) -> list[Frames]:
+    """The frames of a video with its alpha: VP9's is read by its own library's decoder alone."""
+    codec = ["-c:v", "libvpx-vp9"] if path.suffix == ".webm" else []
+    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgba", bpp=4, input_params=codec)
+    w, h = next(reader)["size"]
+    return [np.frombuffer(data, np.uint8).reshape(h, w, 4) for data in reader]
+
+
 def test_a_video_plays_in_browsers(frames: Frames, tmp_path: Path) -> None:
     [path] = write_frames(frames, tmp_path / "m.mp4", fps=10, hold=0.3, size=65, provenance=MADE)
     facts, shown = decoded(path)
@@ -60,7 +71,7 @@ def test_a_video_plays_in_browsers(frames: Frames, tmp_path: Path) -> None:
 
 
 def test_a_gif_holds_all_frames_in_256_colours(frames: Frames, tmp_path: Path) -> None:
-    [path] = write_frames(frames, tmp_path / "m.gif", fps=20, hold=0.5)
+    [path] = write_frames(frames, tmp_path / "m.gif", fps=20, hold=0.5, size=256)
     with Image.open(path) as image:
         assert (frame_count(image), image.size, image.info["loop"]) == (5, (256, 256), 0)
         durations = []
@@ -109,9 +120,25 @@ def test_a_folder_or_a_pattern_gets_one_picture_a_frame(
 # --- what they say of themselves ---------------------------------------------------------------
 
 
+def within(data: bytes, *names: bytes) -> bytes | None:
+    """The data of a box within boxes."""
+    if not names:
+        return data
+    for name, start, stop in boxes(data):
+        found = within(data[start:stop], *names[1:]) if name == names[0] else None
+        if found is not None:
+            return found
+    return None
+
+
 def packet_in(path: Path) -> bytes | None:
     """The XMP packet, from where the format's own specification puts it."""
     data = path.read_bytes()
+    if path.suffix == ".webm":  # a tag's text, found as any reader of packets finds it
+        start, end = data.find(b"<?xpacket begin"), data.find(b'<?xpacket end="r"?>')
+        return data[start : end + 19] if start > 0 else None
+    if path.suffix == ".mov":
+        return within(data, b"moov", b"udta", b"XMP_")
     if path.suffix == ".mp4":
         at = 0
         while at < len(data):  # the boxes of the file, one after the other
@@ -128,7 +155,7 @@ def packet_in(path: Path) -> bytes | None:
         return found.encode() if isinstance(found, str) else found
 
 
-@pytest.mark.parametrize("name", ["m.gif", "m.mp4", "m.webp", "m.png", "m-%d.png"])
+@pytest.mark.parametrize("name", [*(f"m{suffix}" for suffix in SUFFIXES), "m-%d.png"])
 def test_a_file_says_that_it_is_synthetic_and_how(
     frames: Frames, tmp_path: Path, name: str
 ) -> None:
@@ -149,17 +176,18 @@ def test_a_file_says_that_it_is_synthetic_and_how(
     assert MORPH.sentence.encode() in path.read_bytes().replace(packet, b"")  # for people, too
 
 
-@pytest.mark.parametrize("name", ["m.gif", "m.mp4", "m.webp", "m.png"])
+@pytest.mark.parametrize("name", [f"m{suffix}" for suffix in SUFFIXES])
 def test_without_provenance_nothing_is_said(frames: Frames, tmp_path: Path, name: str) -> None:
     [path] = write_frames(frames, tmp_path / name)
     assert packet_in(path) is None
     assert b"facemorph" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["m.gif", "m.mp4", "m.webp", "m.png"])
+@pytest.mark.parametrize("name", [f"m{suffix}" for suffix in SUFFIXES])
 def test_the_same_frames_are_the_same_file(frames: Frames, tmp_path: Path, name: str) -> None:
     [path] = write_frames(frames, tmp_path / name, provenance=MADE)
     first = path.read_bytes()
+    time.sleep(1.1)  # some formats know the second that they were made in
     write_frames(frames, path, provenance=MADE, force=True)
     assert path.read_bytes() == first
 
@@ -188,6 +216,12 @@ def test_frames_may_be_wide_and_partly_transparent(
         assert shown[0].shape == (34, 22, 3)
         assert shown[0][:8, :20].mean() > 250  # on white
         return
+    if suffix in (".mov", ".webm"):
+        shown = with_opacity(path)
+        assert {frame.shape for frame in shown} == {(33, 21, 4)}
+        assert all((f[:9, :, 3] < 8).all() and (f[11:, :, 3] > 247).all() for f in shown)
+        assert np.abs(shown[0][12:, :, :3].astype(int) - clear[0, 12:, :, :3]).mean() < 10
+        return
     with Image.open(path) as image:
         assert suffix == ".png" or image.size == (21, 33)
         image.seek(getattr(image, "n_frames", 1) - 1)
@@ -201,7 +235,7 @@ def test_a_gif_shrinks_until_it_is_small_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 100, 150, 3), dtype=np.uint8)
-    monkeypatch.setattr("facemorph_core.pictures.encoders.GIF_MEGABYTES", 0.03)
+    monkeypatch.setattr("facemorph_core.pictures.gif.GIF_MEGABYTES", 0.03)
     [path] = write_frames(noise, tmp_path / "m.gif", size=150)
     assert 15_000 < path.stat().st_size <= 30_000
     with Image.open(path) as image:
@@ -236,16 +270,17 @@ def test_a_folder_that_is_not_there_is_named_before_the_work(tmp_path: Path) -> 
     check_output(f"{tmp_path}/nowhere/frames/", count=3)  # a folder of frames is made
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webp", ".png"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_leaves_nothing_and_says_so(
     frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    imageio_ffmpeg.get_ffmpeg_exe()  # it looks for ffmpeg once, by starting it
+    find_ffmpeg("libx264")  # it looks for ffmpeg once, by starting it
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(subprocess, "Popen", full)
+    monkeypatch.setattr("facemorph_core.pictures.apng._chunk", full)  # a film that is not held
     with pytest.raises(OutputError, match="the disk is full"):
         write_frames(frames, tmp_path / f"m{suffix}")
     assert list(tmp_path.iterdir()) == []
@@ -266,14 +301,19 @@ def test_a_video_that_ffmpeg_refuses_is_an_error_with_its_reason(
     frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "ffmpeg"
-    script.write_text("#!/bin/sh\necho something is wrong >&2\nexit 1\n")
+    real = imageio_ffmpeg.get_ffmpeg_exe()
+    lists = f'#!/bin/sh\ncase "$*" in *-encoders*) exec {real} "$@";; esac\n'
+    script.write_text(f"{lists}echo something is wrong >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(script))
     with pytest.raises(OutputError, match="could not write the video: something is wrong"):
         write_frames(frames, tmp_path / "m.mp4")
-    script.write_text("#!/bin/sh\necho 'write: No space left on device' >&2\nexit 1\n")
+    script.write_text(f"{lists}echo 'write: No space left on device' >&2\nexit 1\n")
     with pytest.raises(OutputError, match="the disk is full"):
         write_frames(frames, tmp_path / "m.mp4")
+    script.write_text(f"{lists}kill -9 $$\n")
+    with pytest.raises(OutputError, match="ended by signal 9"):
+        write_frames(frames, tmp_path / "m.mov")
     assert list(tmp_path.iterdir()) == [script]
 
 
