@@ -113,8 +113,8 @@ def _write(
 ) -> None:
     from facemorph_core.alignment.landmark_files import SUFFIXES, write_landmarks
     from facemorph_core.disk.output import written_whole
-    from facemorph_core.pictures.marked_faces import draw_boxes
     from facemorph_core.pictures.encoders import write_picture
+    from facemorph_core.pictures.marked_faces import draw_boxes
 
     if out.suffix.lower() in SUFFIXES:
         write_landmarks(out, faces[number - 1].landmarks, force=force)

@@ -32,7 +32,7 @@ __all__ = ["MorphFilm", "Place"]
 Place = tuple[int, float]
 """Between which faces (0: the first and the second), and how far."""
 
-BYTES_A_PIXEL = 140
+BYTES_A_PIXEL = 180
 """Of memory that making a frame takes, at most, whole photos in every mode; measured."""
 REMEMBERED = 2**28
 """Bytes of frames that the way back need not make again."""

@@ -16,13 +16,13 @@ from facemorph_core.machine.memory import available_memory
 __all__ = ["HELD_WHOLE", "check_disk", "check_memory", "file_size", "human"]
 
 BYTES_A_VALUE: Mapping[str, float] = {
-    ".png": 0.7,
-    ".apng": 0.7,
+    ".png": 0.8,
+    ".apng": 0.8,
     ".mov": 0.7,
     ".webp": 0.15,
-    ".avif": 0.1,
-    ".mp4": 0.1,
-    ".webm": 0.1,
+    ".avif": 0.3,
+    ".mp4": 0.15,
+    ".webm": 0.12,
 }
 """Bytes of a file for each byte of its frames, by suffix; a GIF is bounded by itself."""
 GIF_BYTES = 10_000_000

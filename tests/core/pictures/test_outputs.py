@@ -306,6 +306,7 @@ print(peak_memory())
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     """A quarter of the frames takes as much: all of them would take 260 MB more, each twice."""
     peaks = []
