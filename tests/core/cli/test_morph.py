@@ -257,7 +257,7 @@ def test_a_photo_without_a_face_stops_nothing(
     assert report["made"] == 1
     assert [each["file"] for each in report["failed"]] == ["0001-eileen-black.gif"]
     assert "1 of 2 pairs could not be morphed" in err
-    Image.open(PEOPLE[0]).save(tmp_path / "black.png")  # mended
+    Image.open(GRACE_HOPPER).save(tmp_path / "black.png")  # mended
     code, report, err = batch(capsys, pairs)
     assert (code, report["made"], err) == (0, 1, "")
 
