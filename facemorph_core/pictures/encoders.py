@@ -23,6 +23,7 @@ from PIL import Image, PngImagePlugin
 from facemorph_core.alignment.colour import srgb_profile
 from facemorph_core.alignment.photo import on_white
 from facemorph_core.errors import OutputError
+from facemorph_core.pictures.ffmpeg_program import ffmpeg_program
 from facemorph_core.pictures.provenance import Note
 
 __all__ = ["ENCODERS", "resized", "write_picture", "write_png"]
@@ -80,7 +81,7 @@ def write_mp4(frames: Frames, path: Path, seconds: Sequence[float], note: Note |
         for frame, stay in zip(frames, seconds, strict=True)
         for _ in range(max(1, round(stay * pace)))
     )
-    _run_ffmpeg([_ffmpeg(), *options, *result, str(path.absolute())], shown)
+    _run_ffmpeg([ffmpeg_program(), *options, *result, str(path.absolute())], shown)
     if note is not None:
         with path.open("ab") as video:
             video.write((24 + len(note.xmp)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + note.xmp)
@@ -197,18 +198,6 @@ def _even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeat the last row or column where a side is odd: 4:2:0 video needs pairs."""
     odd_h, odd_w = (side % 2 for side in frame.shape[:2])
     return np.pad(frame, ((0, odd_h), (0, odd_w), (0, 0)), mode="edge")
-
-
-def _ffmpeg() -> str:
-    import imageio_ffmpeg
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise OutputError(
-            "there is no ffmpeg to write a video with",
-            hint="name one in IMAGEIO_FFMPEG_EXE, or write a .gif or .webp",
-        ) from error
 
 
 def _run_ffmpeg(command: Sequence[str], pictures: Iterable[bytes]) -> None:
