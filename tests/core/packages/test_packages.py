@@ -130,8 +130,12 @@ def test_what_no_index_has_is_said_in_pips_words(
         python_archive(Release("absent", "1.0", sha256="0" * 64), tmp_path / "into")
 
 
-def without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pip_client.importlib.util, "find_spec", lambda name: None)
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As in an environment that has none of these modules."""
+    real = importlib.util.find_spec
+    found = lambda name, *rest: None if name in names else real(name, *rest)  # noqa: E731
+    monkeypatch.setattr(pip_client.importlib.util, "find_spec", found)
+    monkeypatch.setattr(pip_client.sysconfig, "get_config_var", lambda name: None)
 
 
 @needs_uv
@@ -140,7 +144,7 @@ def test_where_there_is_no_pip_uv_gets_it_from_its_own_index(
 ) -> None:
     """As in an environment that uv made; pip itself comes from that index as well."""
     [pip] = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
-    without_pip(monkeypatch)
+    without(monkeypatch, "pip")
     with serving(simple_index(toy_net=source, pip=pip)) as (url, requests):
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"{url}/simple")
         archive = python_archive(release_of(source), tmp_path / "into")
@@ -149,8 +153,20 @@ def test_where_there_is_no_pip_uv_gets_it_from_its_own_index(
     assert not told.exists()
 
 
-def test_without_pip_and_uv_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_pip(monkeypatch)
+def test_without_pip_and_uv_the_one_that_python_carries_is_taken(
+    source: Path, told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "pip")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    archive = python_archive(release_of(source), tmp_path / "into")
+    assert archive.read_bytes() == source.read_bytes()
+    assert not told.exists()
+
+
+def test_with_no_client_at_all_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "pip", "ensurepip")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("UV", raising=False)
     with pytest.raises(WeightsUnavailable, match="neither pip nor uv"):
