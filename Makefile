@@ -4,9 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# TORCH=cpu takes PyTorch's smaller builds without CUDA, where their download site is reachable.
+# TORCH=cpu takes PyTorch's builds without CUDA, which only its own index has, or a mirror of it:
+# TORCH_INDEX=URL. That index is asked for torch and torchvision alone.
 TORCH ?=
-TORCH_INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help install demo test test-runtime test-fast test-gpu check docs format bench proto clean
 
@@ -18,7 +19,10 @@ install: $(VENV)/.installed  ## make .venv with everything (TORCH=cpu: without C
 $(VENV)/.installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): some minutes, several GB (README, 'Two commands')"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -e ".[dev]"
+ifeq ($(TORCH),cpu)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) "torch>=2.9,<3" "torchvision>=0.24"
+endif
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@$(BIN)/python -m simulations activation $(VENV)
 	@touch $@
 
@@ -73,8 +77,9 @@ bench: install  ## short versions of the benchmarks, a quarter of an hour; needs
 		--photos 512 --rounds 2 --seeds 1 --rows central,base,int8
 	@$(BIN)/facemorph-core bench --seconds 1
 
-proto: install  ## make the gRPC stubs of the hub anew from its .proto
+proto: install  ## make the messages of the hub and of ONNX anew from their .proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. facemorph_core/hub/proto/hub.proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. facemorph_core/bundle/proto/onnx.proto
 
 clean:  ## remove what tools cached; runs and .venv stay
 	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info .import_linter_cache site

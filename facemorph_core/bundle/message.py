@@ -15,8 +15,9 @@ References:
 
 from __future__ import annotations
 
-import onnx
 from google.protobuf.message import DecodeError, Message
+
+from facemorph_core.bundle.proto import onnx_pb2 as onnx
 
 MAX_STRUCTURE = 2**20
 """Bytes beside the weights' raw data. Networks of ours have 26 thousand, whatever their size."""

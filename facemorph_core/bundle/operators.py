@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
+
+from facemorph_core.bundle.proto import onnx_pb2 as onnx
 
 Shape = tuple[int, ...]
 MAX_SIZE = 2**31

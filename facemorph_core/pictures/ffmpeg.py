@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from facemorph_core.errors import OutputError
+from facemorph_core.pictures.ffmpeg_program import NAMED_BY, ffmpeg_program
 
-__all__ = ["NAMED_BY", "find_ffmpeg", "run_ffmpeg"]
+__all__ = ["find_ffmpeg", "run_ffmpeg"]
 
-NAMED_BY = "IMAGEIO_FFMPEG_EXE"
-"""The environment variable that names another ffmpeg than the one that imageio-ffmpeg brings."""
 OTHERS = ".gif, .webp or .apng"
 """What can be written without it."""
 PATIENCE = 20.0
@@ -27,15 +26,7 @@ def find_ffmpeg(encoder: str) -> str:
     Raises:
         OutputError: there is none, the one that is named does not work, or it lacks the encoder.
     """
-    import imageio_ffmpeg
-
-    try:
-        program = str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise OutputError(
-            "there is no ffmpeg to write a video with",
-            hint=f"name one in {NAMED_BY}, or write a {OTHERS}",
-        ) from error
+    program = ffmpeg_program()
     if encoder not in _encoders(program):
         raise OutputError(
             f"{program} cannot encode with {encoder}",
@@ -68,8 +59,8 @@ def _broken(program: str, reason: str) -> OutputError:
     if os.environ.get(NAMED_BY) == program:
         return OutputError(
             f"{NAMED_BY} names {program}, which does not work: {reason}",
-            hint=f"name one that works, or unset {NAMED_BY}: then the ffmpeg that comes with "
-            "imageio-ffmpeg is taken",
+            hint=f"name one that works, or unset {NAMED_BY}: then that of "
+            "imageio-ffmpeg or of the machine is taken",
         )
     return OutputError(
         f"{program}, which would write the video, does not work: {reason}",

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from facemorph_core.alignment.dlib_files import landmark_weights
+from facemorph_core.alignment.dlib_files import check_landmarks
 from facemorph_core.alignment.doubts import kind_of
 from facemorph_core.alignment.frame import frame_digest, framing
 from facemorph_core.errors import OutputError, ShardError
@@ -69,7 +69,7 @@ def prepare_shard(
     if out.exists() and (there := _there_already(out, plan, force=force)) is not None:
         log.info("%s holds these photos already", out)
         return there
-    landmark_weights(verify=True)
+    check_landmarks()
     with PartialShard.locked(out, plan, force=force) as work:
         work.require_space(len(photos))
         _work_through(work, photos, face=face, workers=workers, progress=progress)

