@@ -13,6 +13,7 @@ import typer
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     FaceOption,
     FitOption,
     ForceOption,
@@ -43,6 +44,7 @@ def command(
     compose: ComposeOption = "frame",
     fit: FitOption = 0,
     face: FaceOption = None,
+    detector: DetectorOption = "dlib",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -78,13 +80,15 @@ def command(
 
     import numpy as np
 
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 
     bundle = open_bundle(find_model(model))
-    morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit)
+    found_by = detector_named(detector)
+    morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit, detector=found_by)
     with progress_bar("photos") as progress:
         faces = morpher.faces(paths, choices, progress=progress)
     weights = np.array([[weight for _, weight in weighed]])

@@ -10,6 +10,7 @@ import typer
 
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     EaseOption,
     FitOption,
     FpsOption,
@@ -51,6 +52,7 @@ def command(
     texture_curve: TextureCurveOption = "linear",
     path: PathOption = "lerp",
     fit: FitOption = 0,
+    detector: DetectorOption = "dlib",
     size: SizeOption = None,
     fps: FpsOption = FPS,
     hold: HoldOption = HOLD,
@@ -68,6 +70,7 @@ def command(
       facemorph-core batch pairs.csv --format mp4 --compose photo --out films/
           whole photos as videos
     """
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.evaluation.morphs.pairs import read_pairs
@@ -86,6 +89,7 @@ def command(
         texture_curve=texture_curve,
         ease=ease,
         fit=fit,
+        detector=detector_named(detector),
     )
     saved = {"fps": fps, "hold": hold, "provenance": provenance}
     with progress_bar("morphs") as progress:

@@ -12,6 +12,7 @@ import typer
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     EaseOption,
     FaceOption,
     FitOption,
@@ -62,6 +63,7 @@ def command(
     path: PathOption = "lerp",
     fit: FitOption = 0,
     face: FaceOption = None,
+    detector: DetectorOption = "dlib",
     loop: Annotated[bool, typer.Option("--loop", help="Back to the first photo.")] = False,
     boomerang: Annotated[bool, typer.Option("--boomerang", help="There and back.")] = False,
     out: Annotated[
@@ -129,6 +131,7 @@ def command(
         check_picture(strip, force=force, inputs=inputs)
     choices = face_choices(face, len(photos))
 
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
@@ -145,6 +148,7 @@ def command(
         texture_curve=texture_curve,
         ease=ease,
         fit=fit,
+        detector=detector_named(detector),
     )
     faces = morpher.faces(photos, choices)
     with progress_bar("frames") as progress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facemorph_core.alignment.detector_names import DetectorName
 from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComposeOption",
+    "DetectorOption",
     "EaseOption",
     "FaceOption",
     "FitOption",
@@ -76,6 +78,13 @@ FaceOption = Annotated[
     typer.Option(
         help="Which of several faces: a number (1 is the largest), or 'only' to refuse "
         "several. Give it once for all photos or once for each."
+    ),
+]
+DetectorOption = Annotated[
+    DetectorName,
+    typer.Option(
+        help="Who finds faces: dlib, whose weights exclude commercial use; mediapipe, which also "
+        "knows small and turned ones; either: mediapipe where dlib finds none."
     ),
 ]
 SizeOption = Annotated[

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from facemorph_core.alignment.detector_names import DetectorName
 from facemorph_core.alignment.dlib_files import landmark_weights
 from facemorph_core.alignment.frame import frame_digest, framing
 from facemorph_core.errors import OutputError, ShardError
@@ -24,7 +25,7 @@ from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.partial import PartialShard
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import SourcePhoto, list_photos
-from facemorph_core.shards.workers import align_all
+from facemorph_core.shards.workers import Way, align_all
 
 __all__ = ["prepare_shard", "skipped_by_reason"]
 
@@ -41,6 +42,7 @@ def prepare_shard(
     workers: int | None = None,
     progress: Progress | None = None,
     face: Literal["largest", "only"] = "largest",
+    detector: DetectorName = "dlib",
     force: bool = False,
 ) -> Shard:
     """Prepare the photos of a source; a shard of the same photos at ``out`` is returned as it is.
@@ -54,6 +56,7 @@ def prepare_shard(
         workers: processes; None is one per core.
         progress: called with (photos done, photos in all), now and then.
         face: of several in a photo, take the largest, or skip the photo.
+        detector: who finds faces and places their landmarks, all of a shard; told in shard.json.
         force: replace another or a damaged shard at ``out``, and work of another preparation.
 
     Raises:
@@ -64,19 +67,20 @@ def prepare_shard(
     out = Path(os.path.abspath(out.expanduser()))  # noqa: PTH100 - a link at `out` is not followed
     photos = list_photos(source, src, limit=limit, seed=seed)
     _check_apart(photos, out)
-    plan = _plan(source, photos, face=face)
+    plan = _plan(source, photos, face=face, detector=detector)
     if out.exists() and (there := _there_already(out, plan, force=force)) is not None:
         log.info("%s holds these photos already", out)
         return there
-    landmark_weights(verify=True)
+    if detector == "dlib":
+        landmark_weights(verify=True)
     with PartialShard.locked(out, plan, force=force) as work:
         work.require_space(len(photos))
-        _work_through(work, photos, face=face, workers=workers, progress=progress)
+        _work_through(work, photos, Way(face, detector), workers=workers, progress=progress)
         if not work.index_entries:
             counts = _by_reason(reason for _, reason in work.skipped)
             work.discard()
             raise ShardError(f"none of the {len(photos)} photos can be used: {_told(counts)}")
-        work.finish(photos, source=source)
+        work.finish(photos, source=source, detector=detector)
     return Shard.open(out)
 
 
@@ -88,8 +92,8 @@ def skipped_by_reason(shard: Shard) -> Counter[str]:
 def _work_through(
     work: PartialShard,
     photos: Sequence[SourcePhoto],
+    way: Way,
     *,
-    face: Literal["largest", "only"],
     workers: int | None,
     progress: Progress | None,
 ) -> None:
@@ -99,7 +103,7 @@ def _work_through(
     tell(work.done, len(photos))
     paths = [photo.path for photo in photos[work.done :]]
     try:
-        for chunk in align_all(paths, face=face, workers=workers):
+        for chunk in align_all(paths, way, workers=workers):
             work.append(chunk)
             tell(work.done, len(photos))
     except KeyboardInterrupt:
@@ -109,10 +113,12 @@ def _work_through(
         raise
 
 
-def _plan(source: str, photos: Sequence[SourcePhoto], *, face: str) -> str:
+def _plan(source: str, photos: Sequence[SourcePhoto], *, face: str, detector: str) -> str:
     """Digest of what decides the shard; names and sizes stand for the photos' contents."""
     plan = hashlib.sha256()
     facts = [FORMAT_VERSION, framing(), frame_digest(), source, face]
+    if detector != "dlib":  # whose plans were made before there was another
+        facts.append(detector)
     plan.update(json.dumps(facts, sort_keys=True).encode())
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else -1

@@ -509,7 +509,7 @@ def test_orl_is_found_almost_whole(tmp_path):
     """399 of 400, on the photos that are hard for the detector and a sample of the others."""
     hard = {"s33/4.pgm", "s35/2.pgm", "s37/4.pgm", "s37/8.pgm"}
     paths = [p.path for n, p in enumerate(orl()) if p.name in hard or n % 10 == 3]
-    chunk = workers.align_chunk(paths, "largest")
+    chunk = workers.align_chunk(paths, workers.Way("largest"))
     assert len(chunk.kept) >= len(paths) - 1
 
 
