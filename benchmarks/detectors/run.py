@@ -26,13 +26,14 @@ __all__ = ["DETECTORS", "DetectorScores", "run_detectors"]
 DETECTORS: tuple[DetectorName, ...] = ("dlib", "mediapipe")
 PLAIN = "CelebA, aligned"
 _MEMORY = """
-import resource, sys
+import sys
 from facemorph_core.alignment.detectors import detector_named
 from facemorph_core.alignment.photo import load_photo
+from facemorph_core.machine.describe import peak_memory
 photo = load_photo(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 detector_named(sys.argv[2]).detect(photo)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(peak_memory() - before)
 """
 
 

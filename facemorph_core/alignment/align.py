@@ -42,6 +42,8 @@ __all__ = ["AlignedFace", "FaceChoice", "align_face", "align_photo", "choose_fac
 FaceChoice = int | Literal["largest", "only"]
 """A number (1 is the largest face of the photo), or "largest", or "only": refuse several."""
 
+_SEEN_BETTER = "use a photo where the face looks at the camera, or crop it to the face"
+_SECOND = ", or let a second detector look: --detector either"
 _SOFT_EDGE = 12 / FRAME_SIZE  # of the frame's side, over which a pasted frame fades in
 
 
@@ -119,7 +121,7 @@ def choose_face(
         raise NoFaceFound(
             name,
             f"no face found (tried {detector.tried})",
-            hint="use a photo where the face looks at the camera, or crop it to the face",
+            hint=_SEEN_BETTER + (_SECOND if getattr(detector, "name", None) == "dlib" else ""),
         )
     if face == "only" and len(faces) > 1:
         raise AmbiguousFace(name, f"has {len(faces)} faces", hint=_numbering(len(faces)))

@@ -1,8 +1,8 @@
-r"""MediaPipe's face mesh: 468 points of a face, irises not among them, and whether it is one.
+"""MediaPipe's face mesh: 468 points of a face, irises not among them, and whether it is one.
 
-The net sees a square of SIDE pixels around an upright face, MARGIN times as wide as it, and is asked
-again from where its own points say that the face is, which is where it was trained to be. Which way
-up a face is, is found by asking at eight angles.
+The net sees a square of SIDE pixels around an upright face, MARGIN times as wide as it, and is
+asked again from where its own points say that the face is, as it was trained. Which way up a face
+is, is found by asking at eight angles.
 
 The net is Google's (Apache-2.0); ``assets/README.md`` says where it comes from.
 
@@ -33,6 +33,8 @@ SIDE = 192
 MARGIN = 1.5
 PLAIN = 10.0
 """Logit of a face that need not be looked at from other angles: 98 in 100 of CelebA have it."""
+AGAIN, AGAIN_TURNED = 2, 5
+"""How often the net is asked from its own points; a box around a turned face lies less well."""
 _OUTER_CORNERS = (33, 263)
 """Of the eyes, the one on the left of an upright picture first."""
 
@@ -68,10 +70,12 @@ def settled(image: NDArray[np.uint8], sight: Sight) -> FaceMesh:
     """The mesh of the face that was seen there, at whatever angle it is."""
     turns = (sight.turn + more for more in (0.0, *TURNS))
     best = _asked(image, Sight.square(sight.centre, sight.side, 0.0, next(turns)))
+    again = AGAIN
     if best.logit < PLAIN:
+        again = AGAIN_TURNED
         others = [Sight.square(sight.centre, sight.side, 0.0, turn) for turn in turns]
         best = max([best, *(_asked(image, other) for other in others)], key=lambda each: each.logit)
-    for _ in range(2):
+    for _ in range(again):
         best = _asked(image, best.square)
     return best
 

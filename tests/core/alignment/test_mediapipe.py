@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +226,13 @@ def test_a_detector_knows_its_name(name: str) -> None:
 def test_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no detector 'yolo': there are dlib, mediapipe, either"):
         detector_named("yolo")
+
+
+def test_where_dlib_finds_nothing_the_second_one_is_named() -> None:
+    nothing = np.full((200, 200, 3), 127, np.uint8)
+    with pytest.raises(NoFaceFound) as dlibs:
+        choose_face(nothing, DlibDetector())
+    assert "--detector either" in str(dlibs.value.hint)
+    with pytest.raises(NoFaceFound) as both:
+        choose_face(nothing, EitherDetector())
+    assert "--detector" not in str(both.value.hint)
