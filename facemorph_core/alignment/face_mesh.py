@@ -35,6 +35,8 @@ PLAIN = 10.0
 """Logit of a face that need not be looked at from other angles: 98 in 100 of CelebA have it."""
 AGAIN, AGAIN_TURNED = 2, 5
 """How often the net is asked from its own points; a box around a turned face lies less well."""
+TURNED = 20.0
+"""Degrees from how it was seen."""
 _OUTER_CORNERS = (33, 263)
 """Of the eyes, the one on the left of an upright picture first."""
 
@@ -70,12 +72,11 @@ def settled(image: NDArray[np.uint8], sight: Sight) -> FaceMesh:
     """The mesh of the face that was seen there, at whatever angle it is."""
     turns = (sight.turn + more for more in (0.0, *TURNS))
     best = _asked(image, Sight.square(sight.centre, sight.side, 0.0, next(turns)))
-    again = AGAIN
     if best.logit < PLAIN:
-        again = AGAIN_TURNED
         others = [Sight.square(sight.centre, sight.side, 0.0, turn) for turn in turns]
         best = max([best, *(_asked(image, other) for other in others)], key=lambda each: each.logit)
-    for _ in range(again):
+    away = abs((best.turn - sight.turn + 180) % 360 - 180)
+    for _ in range(AGAIN if away <= TURNED else AGAIN_TURNED):
         best = _asked(image, best.square)
     return best
 
