@@ -270,6 +270,36 @@ def learning(
 
 
 @app.command()
+def detectors(
+    data: Annotated[Path, typer.Option(help="Folder of CelebA, as it is published.")],
+    wild: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A folder of other photos.")
+    ] = None,
+    people: Annotated[int, typer.Option(min=2, help="Of CelebA's val part, a photo each.")] = 300,
+    made: Annotated[
+        int, typer.Option(min=2, help="Of these, which are also turned and shrunk.")
+    ] = 60,
+    groups: Annotated[
+        bool, typer.Option("--groups/--no-groups", help="Misses by group, on all photos of val.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Finding faces: dlib beside MediaPipe, on the same photos.
+
+    Found, landmarks beside dlib's and beside themselves in a moved photo, faces where there is
+    none, misses by group, seconds of a core.
+
+    Examples:
+        python -m benchmarks detectors --data ~/data/celeba --wild ~/data/wild
+    """
+    from benchmarks.detectors.report import to_json, to_markdown
+    from benchmarks.detectors.run import run_detectors
+
+    found = run_detectors(data, wild, people=people, made=made, groups=groups)
+    typer.echo(json.dumps(to_json(found), indent=1) if as_json else to_markdown(found), nl=False)
+
+
+@app.command()
 def audit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes: fewer photos, fewer rounds.")

@@ -53,6 +53,8 @@ FaceChoice = int | Literal["largest", "only"] | Eyes | GivenLandmarks
 the face is, and no detector is asked."""
 
 PIXELS = "places are x, y in pixels of the upright photo, from its upper left corner"
+_SEEN_BETTER = "say where its eyes are: --eyes X,Y,X,Y"
+_SECOND = "let a second detector look, --detector either, or "
 _SOFT_EDGE = 12 / FRAME_SIZE  # of the frame's side, over which a pasted frame fades in
 
 
@@ -166,8 +168,7 @@ def choose_face(
         raise NoFaceFound(
             name,
             f"no face found (tried {detector.tried})",
-            hint="use a photo where the face looks at the camera, or say where its eyes are: "
-            "--eyes X,Y,X,Y",
+            hint=(_SECOND if getattr(detector, "name", None) == "dlib" else "") + _SEEN_BETTER,
         )
     if face == "only" and len(faces) > 1:
         raise AmbiguousFace(name, f"has {len(faces)} faces", hint=_numbering(len(faces)))

@@ -194,7 +194,8 @@ def landmark_weights(*, verify: bool = False) -> Path:
     if spec is None or spec.origin is None:
         raise WeightsUnavailable(
             "dlib's landmark weights, which find a face's features, are not here yet",
-            hint="facemorph-core weights fetch landmarks (100 MB, once)",
+            hint="facemorph-core weights fetch landmarks (100 MB, once); or --detector mediapipe, "
+            "whose nets are here",
         )
     file = Path(spec.origin).parent / _WEIGHTS
     known = file.is_file() and file.stat().st_size == _WEIGHTS_SIZE

@@ -115,6 +115,8 @@ class DlibDetector:
     pixels, which would cost precision on a small face.
     """
 
+    name = "dlib"
+
     def __init__(self, *, search_side: int = 640) -> None:
         self.search_side = search_side
 

@@ -12,6 +12,7 @@ import typer
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     EyesOption,
     FaceOption,
     FitOption,
@@ -50,6 +51,7 @@ def command(
     face: FaceOption = None,
     eyes: EyesOption = None,
     landmarks: LandmarksOption = None,
+    detector: DetectorOption = "dlib",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -91,13 +93,15 @@ def command(
 
     import numpy as np
 
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 
     bundle = open_bundle(find_model(model))
-    morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit)
+    found_by = detector_named(detector)
+    morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit, detector=found_by)
     with progress_bar("photos") as progress:
         faces = morpher.faces(paths, choices, progress=progress)
     weights = np.array([[each.weight for each in given for _ in each.photos]])

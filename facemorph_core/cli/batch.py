@@ -11,6 +11,7 @@ import typer
 
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     EaseOption,
     FaceOption,
     FitOption,
@@ -61,6 +62,7 @@ def command(
     path: PathOption = "lerp",
     fit: FitOption = 0,
     face: FaceOption = None,
+    detector: DetectorOption = "dlib",
     size: SizeOption = None,
     fps: FpsOption = FPS,
     hold: HoldOption = HOLD,
@@ -79,6 +81,7 @@ def command(
       facemorph-core batch pairs.csv --format mp4 --compose photo --out films/
           whole photos as videos
     """
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
@@ -100,6 +103,7 @@ def command(
         texture_curve=texture_curve,
         ease=ease,
         fit=fit,
+        detector=detector_named(detector),
     )
     saved = {"fps": fps, "hold": hold, "provenance": provenance}
     with progress_bar("morphs") as progress:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemorph_core.cli.complete import complete_files
-from facemorph_core.cli.morph_options import ForceOption, JsonOption, check_photos
+from facemorph_core.cli.morph_options import DetectorOption, ForceOption, JsonOption, check_photos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ def command(
         ),
     ] = None,
     face: Annotated[int, typer.Option(min=1, help="Whose landmarks are written: its number.")] = 1,
+    detector: DetectorOption = "dlib",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,13 +52,13 @@ def command(
     if out is not None:
         _check_output(out, photo, landmark_files=SUFFIXES, force=force)
     from facemorph_core.alignment.align import choose_face
-    from facemorph_core.alignment.landmarks import DlibDetector
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.alignment.photo import load_photo
 
-    image, detector = load_photo(photo), DlibDetector()
-    found = detector.detect(image)
+    image, found_by = load_photo(photo), detector_named(detector)
+    found = found_by.detect(image)
     if not found or (out is not None and out.suffix.lower() in SUFFIXES):
-        choose_face(image, detector, face, name=photo)  # says what is wrong, if it is
+        choose_face(image, found_by, face, name=photo)  # says what is wrong, if it is
     facts = [_facts(number, each, image) for number, each in enumerate(found, 1)]
     if out is not None:
         _write(out, image, found, face, force=force)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from facemorph_core.cli.morph_options import (
+    DetectorOption,
     EyesOption,
     FaceOption,
     FitOption,
@@ -43,6 +44,7 @@ def command(
     face: FaceOption = None,
     eyes: EyesOption = None,
     landmarks: LandmarksOption = None,
+    detector: DetectorOption = "dlib",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -75,13 +77,15 @@ def command(
     check_picture(output, force=force, inputs=files_read(photos, model, landmarks))
     choices = face_choices(face, CORNERS, eyes=eyes, landmarks=landmarks)
 
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
     from facemorph_core.morphing.engine import Morpher
 
     bundle = open_bundle(find_model(model))
-    morpher = Morpher(bundle, mode=mode, size=size, fit=fit)
+    found_by = detector_named(detector)
+    morpher = Morpher(bundle, mode=mode, size=size, fit=fit, detector=found_by)
     faces = morpher.faces(photos, choices)
     with progress_bar("pictures") as progress:
         made = morpher.blend(faces, corner_weights(side), progress=progress)

@@ -12,6 +12,7 @@ import typer
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import (
     ComposeOption,
+    DetectorOption,
     EaseOption,
     EyesOption,
     FaceOption,
@@ -68,6 +69,7 @@ def command(
     face: FaceOption = None,
     eyes: EyesOption = None,
     landmarks: LandmarksOption = None,
+    detector: DetectorOption = "dlib",
     loop: Annotated[bool, typer.Option("--loop", help="Back to the first photo.")] = False,
     boomerang: Annotated[bool, typer.Option("--boomerang", help="There and back.")] = False,
     out: Annotated[
@@ -153,6 +155,7 @@ def command(
     choices = face_choices(face, len(photos), eyes=eyes, landmarks=landmarks)
     _check_encoders(outputs, alone=not beside)
 
+    from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
     from facemorph_core.machine.progress import progress_bar
@@ -169,6 +172,7 @@ def command(
         texture_curve=texture_curve,
         ease=ease,
         fit=fit,
+        detector=detector_named(detector),
     )
     faces = morpher.faces(photos, choices)
     film = (

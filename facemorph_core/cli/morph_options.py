@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facemorph_core.alignment.detector_names import DetectorName
 from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComposeOption",
+    "DetectorOption",
     "EaseOption",
     "EyesOption",
     "FaceOption",
@@ -96,6 +98,13 @@ LandmarksOption = Annotated[
         metavar="FILE",
         help="68 landmarks, a table x,y or .pts ('faces PHOTO -o FILE' writes one). Once for each "
         "photo, - where a detector is to look.",
+    ),
+]
+DetectorOption = Annotated[
+    DetectorName,
+    typer.Option(
+        help="Who finds faces: dlib, whose weights exclude commercial use; mediapipe, which also "
+        "knows small and turned ones; either: mediapipe where dlib finds none."
     ),
 ]
 SizeOption = Annotated[

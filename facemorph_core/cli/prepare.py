@@ -25,6 +25,13 @@ class Source(StrEnum):
     orl = "orl"
 
 
+class Detector(StrEnum):
+    """Who finds faces; each shard has one."""
+
+    dlib = "dlib"
+    mediapipe = "mediapipe"
+
+
 class FaceRule(StrEnum):
     """Which face of a photo with several."""
 
@@ -51,6 +58,13 @@ def prepare(
     face: Annotated[
         FaceRule, typer.Option(help="Of several faces take the largest, or skip the photo.")
     ] = FaceRule.largest,
+    detector: Annotated[
+        Detector,
+        typer.Option(
+            help="Who finds faces. Sites that train together, and the model that goes on, need the "
+            "same: the starter was trained on dlib's."
+        ),
+    ] = Detector.dlib,
     seed: Annotated[
         int, typer.Option(min=0, help="Who is held out, where the source does not say.")
     ] = 0,
@@ -65,7 +79,8 @@ def prepare(
     a usable face are skipped and listed with the reason in OUT/shard.json, which stays here; so are
     the rows of faces about which something is doubtful.
 
-    Landmarks come from dlib's 68-point predictor, whose training data exclude commercial use.
+    Landmarks come from dlib's 68-point predictor, whose training data exclude commercial use, or
+    with --detector mediapipe from MediaPipe's face mesh, fitted to lie where dlib's do.
 
     Examples:
       facemorph-core prepare photos/ --source folder --out shard/
@@ -89,6 +104,7 @@ def prepare(
             seed=seed,
             workers=workers,
             face=face.value,
+            detector=detector.value,
             force=force,
             progress=progress,
         )
@@ -108,6 +124,7 @@ def summary_of(shard: Shard, *, seconds: float) -> dict[str, Any]:
         "shard": str(shard.path),
         "photos": counts["photos"],
         "people": counts["people"],
+        "detector": shard.detector,
         "splits": {split: counts[split] for split in ("train", "val", "test")},
         "skipped": dict(skipped_by_reason(shard).most_common()),
         "doubtful": doubtful_rows(shard),

@@ -20,6 +20,7 @@ from PIL import Image
 
 from facemorph_core.alignment.align import AlignedFace, FaceChoice, align_face, choose_face
 from facemorph_core.alignment.beyond import lacking
+from facemorph_core.alignment.detectors import name_of
 from facemorph_core.alignment.frame import FRAME_SIZE, framing
 from facemorph_core.alignment.geometry import rescaling
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
@@ -111,9 +112,15 @@ class Morpher:
 
     @property
     def settings(self) -> dict[str, str | int | None]:
-        """Everything but the detector that decides how frames look, and the model's hash."""
+        """Everything that decides how frames look, and the model's hash; a detector by its name."""
         names = ("mode", "compose", "size", "path", "shape_curve", "texture_curve", "ease", "fit")
         own = {name: getattr(self, name) for name in names}
+        found_by = name_of(self.detector)
+        if found_by not in (
+            None,
+            "dlib",
+        ):  # work that was begun when there was dlib's alone goes on
+            own["detector"] = found_by
         return {"frames_version": FRAMES_VERSION, "model_sha256": self.bundle.digest, **own}
 
     def face(self, photo: PhotoLike, choice: FaceChoice = "largest") -> MorphFace:

@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from facemorph_core.alignment.align import FaceChoice
-from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
+from facemorph_core.alignment.detector_names import DetectorName
+from facemorph_core.alignment.detectors import the_detector
+from facemorph_core.alignment.landmarks import LandmarkDetector
 from facemorph_core.bundle.read import Bundle
 from facemorph_core.latent.interpolations import Interpolation
 from facemorph_core.morphing.blend import MorphBlend
@@ -34,7 +36,7 @@ def morph(
     fit: int = 0,
     compose: Compose = "frame",
     size: int | None = None,
-    detector: LandmarkDetector | None = None,
+    detector: LandmarkDetector | DetectorName | None = None,
 ) -> MorphSequence:
     """Morph the face in ``photo_a`` into that in ``photo_b``.
 
@@ -51,7 +53,8 @@ def morph(
         fit: steps that bring codes nearer to their faces.
         compose: the face in its frame, or whole photos.
         size: longer side of the frames, pixels.
-        detector: what finds faces; None is dlib's.
+        detector: what finds faces: one of one's own, or "mediapipe", or "either"; None
+            is dlib's, see `alignment.detectors`.
 
     Returns:
         ``steps`` frames (n, h, w, 3 or 4) uint8 with their alphas from 0 to 1.
@@ -68,7 +71,7 @@ def morph(
     """
     alphas(steps)
     morpher = Morpher(
-        model, mode, compose, size, path, ease=ease, fit=fit, detector=detector or DlibDetector()
+        model, mode, compose, size, path, ease=ease, fit=fit, detector=the_detector(detector)
     )
     choices = face if isinstance(face, tuple) else (face, face)
     return morpher.sequence(morpher.faces((photo_a, photo_b), choices), steps=steps)
@@ -101,7 +104,7 @@ def average(
     fit: int = 0,
     compose: Compose = "frame",
     size: int | None = None,
-    detector: LandmarkDetector | None = None,
+    detector: LandmarkDetector | DetectorName | None = None,
 ) -> MorphBlend:
     """The average of the largest faces in ``photos``.
 
@@ -113,7 +116,8 @@ def average(
         fit: steps that bring codes nearer to their faces.
         compose: the face in its frame, or the whole first photo.
         size: longer side of the picture, pixels.
-        detector: what finds faces; None is dlib's.
+        detector: what finds faces: one of one's own, or "mediapipe", or "either"; None
+            is dlib's, see `alignment.detectors`.
 
     Returns:
         One frame (1, h, w, 3 or 4) uint8, with the weights brought to a sum of 1.
@@ -132,5 +136,5 @@ def average(
     given = np.ones(len(photos)) if weights is None else np.array(weights, np.float64)
     if len(given) != len(photos) or not photos:
         raise ValueError(f"{len(photos)} photos and {len(given)} weights")
-    morpher = Morpher(model, mode, compose, size, fit=fit, detector=detector or DlibDetector())
+    morpher = Morpher(model, mode, compose, size, fit=fit, detector=the_detector(detector))
     return morpher.blend(morpher.faces(photos), given[None])

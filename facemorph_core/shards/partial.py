@@ -117,7 +117,7 @@ class PartialShard:
         _append(self._progress, json.dumps(line).encode() + b"\n")
         self._count(line)
 
-    def finish(self, photos: Sequence[SourcePhoto], *, source: str) -> None:
+    def finish(self, photos: Sequence[SourcePhoto], *, source: str, detector: str) -> None:
         """Turn the finished work into the shard at ``out``, replacing what is there."""
         shard = self._faces.parent
         with self._faces.open("r+b") as file:
@@ -131,7 +131,7 @@ class PartialShard:
             source=source,
             skipped=[{"photo": photos[n].name, "reason": reason} for n, reason in self.skipped],
             doubts=self.doubts,
-            extra={"plan": self.plan},
+            extra={"plan": self.plan, "detector": detector},
         )
         if self.out.exists():
             self.out.rename(self.directory / "replaced")

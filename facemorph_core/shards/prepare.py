@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from facemorph_core.alignment.detector_names import DetectorName
 from facemorph_core.alignment.dlib_files import check_landmarks
 from facemorph_core.alignment.doubts import kind_of
 from facemorph_core.alignment.frame import frame_digest, framing
@@ -25,7 +26,7 @@ from facemorph_core.machine.progress import Progress
 from facemorph_core.shards.partial import PartialShard
 from facemorph_core.shards.shard import FORMAT_VERSION, Shard
 from facemorph_core.shards.sources import SourcePhoto, list_photos
-from facemorph_core.shards.workers import align_all
+from facemorph_core.shards.workers import Way, align_all
 
 __all__ = ["doubtful_rows", "prepare_shard", "skipped_by_reason"]
 
@@ -42,6 +43,7 @@ def prepare_shard(
     workers: int | None = None,
     progress: Progress | None = None,
     face: Literal["largest", "only"] = "largest",
+    detector: DetectorName = "dlib",
     force: bool = False,
 ) -> Shard:
     """Prepare the photos of a source; a shard of the same photos at ``out`` is returned as it is.
@@ -55,6 +57,7 @@ def prepare_shard(
         workers: processes; None is one per core.
         progress: called with (photos done, photos in all), now and then.
         face: of several in a photo, take the largest, or skip the photo.
+        detector: who finds faces and places their landmarks, all of a shard; told in shard.json.
         force: replace another or a damaged shard at ``out``, and work of another preparation.
 
     Raises:
@@ -65,19 +68,20 @@ def prepare_shard(
     out = Path(os.path.abspath(out.expanduser()))  # noqa: PTH100 - a link at `out` is not followed
     photos = list_photos(source, src, limit=limit, seed=seed)
     _check_apart(photos, out)
-    plan = _plan(source, photos, face=face)
+    plan = _plan(source, photos, face=face, detector=detector)
     if out.exists() and (there := _there_already(out, plan, force=force)) is not None:
         log.info("%s holds these photos already", out)
         return there
-    check_landmarks()
+    if detector == "dlib":
+        check_landmarks()
     with PartialShard.locked(out, plan, force=force) as work:
         work.require_space(len(photos))
-        _work_through(work, photos, face=face, workers=workers, progress=progress)
+        _work_through(work, photos, Way(face, detector), workers=workers, progress=progress)
         if not work.index_entries:
             counts = _by_reason(reason for _, reason in work.skipped)
             work.discard()
             raise ShardError(f"none of the {len(photos)} photos can be used: {_told(counts)}")
-        work.finish(photos, source=source)
+        work.finish(photos, source=source, detector=detector)
     return Shard.open(out)
 
 
@@ -98,8 +102,8 @@ def doubtful_rows(shard: Shard) -> dict[str, list[int]]:
 def _work_through(
     work: PartialShard,
     photos: Sequence[SourcePhoto],
+    way: Way,
     *,
-    face: Literal["largest", "only"],
     workers: int | None,
     progress: Progress | None,
 ) -> None:
@@ -109,7 +113,7 @@ def _work_through(
     tell(work.done, len(photos))
     paths = [photo.path for photo in photos[work.done :]]
     try:
-        for chunk in align_all(paths, face=face, workers=workers):
+        for chunk in align_all(paths, way, workers=workers):
             work.append(chunk)
             tell(work.done, len(photos))
     except KeyboardInterrupt:
@@ -119,10 +123,12 @@ def _work_through(
         raise
 
 
-def _plan(source: str, photos: Sequence[SourcePhoto], *, face: str) -> str:
+def _plan(source: str, photos: Sequence[SourcePhoto], *, face: str, detector: str) -> str:
     """Digest of what decides the shard; names and sizes stand for the photos' contents."""
     plan = hashlib.sha256()
     facts = [FORMAT_VERSION, framing(), frame_digest(), source, face]
+    if detector != "dlib":  # whose plans were made before there was another
+        facts.append(detector)
     plan.update(json.dumps(facts, sort_keys=True).encode())
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else -1

@@ -133,6 +133,11 @@ class Shard:
         return dict(self.manifest["framing"])
 
     @property
+    def detector(self) -> str:
+        """Who found the faces; shards that do not say it are of when there was dlib's alone."""
+        return str(self.manifest.get("detector", "dlib"))
+
+    @property
     def skipped(self) -> list[dict[str, str]]:
         """Photos that are not in the shard: ``photo`` (a name) and ``reason``."""
         return list(self.manifest["skipped"])
@@ -272,7 +277,7 @@ def write_view(
             source=base.manifest["source"],
             skipped=[],
             doubts=doubts,
-            extra={"view_of": base.digest()},
+            extra={"view_of": base.digest(), "detector": base.detector},
         )
     return Shard.open(out)
 

@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import AlignedFace, align_face, choose_face
-from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
+from facemorph_core.alignment.detector_names import DetectorName
+from facemorph_core.alignment.detectors import detector_named
+from facemorph_core.alignment.landmarks import LandmarkDetector
 from facemorph_core.alignment.photo import decode_photo, open_photo
 from facemorph_core.disk.hashing import stream_sha256
 from facemorph_core.errors import PhotoError
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.machine.processes import worker_pool
 
-__all__ = ["CHUNK", "Chunk", "align_all", "align_chunk"]
+__all__ = ["CHUNK", "Chunk", "Way", "align_all", "align_chunk"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,14 @@ CHUNK = 32  # photos that are aligned, written and recorded together
 DIED = "a process died on it (memory, or a fault in a decoder)"
 
 FaceRule = Literal["largest", "only"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How faces are found and chosen."""
+
+    face: FaceRule
+    detector: DetectorName = "dlib"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +81,31 @@ class Chunk:
             self.doubts.append((photo, outcome.doubts))
 
 
-def align_all(
-    paths: Sequence[Path], *, face: FaceRule, workers: int | None = None
-) -> Iterator[Chunk]:
+def align_all(paths: Sequence[Path], way: Way, *, workers: int | None = None) -> Iterator[Chunk]:
     """Chunks of ``paths`` in order, computed by ``workers`` processes (None: one per core)."""
     todo = deque(paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
     count = min(workers or available_cores(), len(todo))
     if count > 1 and not multiprocessing.current_process().daemon:
-        yield from _on_all_cores(todo, face, count)
+        yield from _on_all_cores(todo, way, count)
     for chunk in todo:
-        yield align_chunk(chunk, face)
+        yield align_chunk(chunk, way)
 
 
-def align_chunk(paths: Sequence[Path], face: FaceRule) -> Chunk:
+def align_chunk(paths: Sequence[Path], way: Way) -> Chunk:
     """Align a few photos in this process."""
     chunk = Chunk(len(paths))
     for number, path in enumerate(paths):
-        chunk.add(number, _aligned(path, face))
+        chunk.add(number, _aligned(path, way))
     return chunk
 
 
-def _aligned(path: Path, face: FaceRule) -> Kept | str:
+def _aligned(path: Path, way: Way) -> Kept | str:
     try:
         with open_photo(path) as stream:
             digest = stream_sha256(stream)
             stream.seek(0)
             image = decode_photo(stream, path)
-        found = choose_face(image, _detector(), face, name=path)
+        found = choose_face(image, _detector(way.detector), way.face, name=path)
         return Kept(align_face(image, found.landmarks), digest, found.doubts)
     except PhotoError as error:
         return error.reason
@@ -106,19 +114,19 @@ def _aligned(path: Path, face: FaceRule) -> Kept | str:
 
 
 @cache
-def _detector() -> LandmarkDetector:
-    return DlibDetector()
+def _detector(name: DetectorName) -> LandmarkDetector:
+    return detector_named(name)
 
 
 # --- processes -------------------------------------------------------------------------------
 
 
-def _on_all_cores(todo: deque[Sequence[Path]], face: FaceRule, workers: int) -> Iterator[Chunk]:
+def _on_all_cores(todo: deque[Sequence[Path]], way: Way, workers: int) -> Iterator[Chunk]:
     """Empty ``todo`` from the left; what is left when no process can be started stays in it."""
     while todo:
         started = False
         try:
-            for chunk in _through_pool(list(todo), face, workers):
+            for chunk in _through_pool(list(todo), way, workers):
                 if started:
                     todo.popleft()
                     yield chunk
@@ -128,25 +136,23 @@ def _on_all_cores(todo: deque[Sequence[Path]], face: FaceRule, workers: int) -> 
                 log.warning("no worker processes can be started here; one core does the work")
                 return
             log.warning("a worker process died; looking for the photo")
-            yield _one_by_one(todo.popleft(), face)
+            yield _one_by_one(todo.popleft(), way)
 
 
-def _through_pool(
-    chunks: Sequence[Sequence[Path]], face: FaceRule, workers: int
-) -> Iterator[Chunk]:
+def _through_pool(chunks: Sequence[Sequence[Path]], way: Way, workers: int) -> Iterator[Chunk]:
     """An empty chunk as a sign of life, then all in order, a few of them under way at any time."""
     running: deque[Future[Chunk]] = deque()
     with _pool(workers) as pool:
-        running.append(pool.submit(align_chunk, (), face))
+        running.append(pool.submit(align_chunk, (), way))
         for chunk in chunks:
-            running.append(pool.submit(align_chunk, chunk, face))
+            running.append(pool.submit(align_chunk, chunk, way))
             if len(running) > 2 * workers:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
 
 
-def _one_by_one(paths: Sequence[Path], face: FaceRule) -> Chunk:
+def _one_by_one(paths: Sequence[Path], way: Way) -> Chunk:
     """A chunk on which a worker may have died, photo by photo: only a guilty one is lost."""
     chunk = Chunk(len(paths))
     number = 0
@@ -154,7 +160,7 @@ def _one_by_one(paths: Sequence[Path], face: FaceRule) -> Chunk:
         try:
             with _pool(1) as pool:
                 while number < len(paths):
-                    chunk.add(number, pool.submit(_aligned, paths[number], face).result())
+                    chunk.add(number, pool.submit(_aligned, paths[number], way).result())
                     number += 1
         except BrokenProcessPool:
             chunk.add(number, DIED)

@@ -83,6 +83,16 @@ def test_without_a_face_it_says_what_was_tried_and_what_helps(
     assert not (tmp_path / "boxes.png").exists()
 
 
+def test_a_second_detector_may_look(group: Path, capsys: Capsys) -> None:
+    found = {}
+    for name in ("dlib", "mediapipe", "either"):
+        code, out, err = ran(capsys, "faces", group, "--detector", name, "--json")
+        assert code == 0, err
+        found[name] = [each["eyes"] for each in json.loads(out)["faces"]]
+    assert found["either"] == found["dlib"] != found["mediapipe"]
+    np.testing.assert_allclose(found["mediapipe"][:2], found["dlib"], atol=9)
+
+
 @pytest.mark.parametrize("out", ["group.png", "boxes.bmp", "missing/boxes.png"])
 def test_what_cannot_be_written_is_refused_first(
     out: str, group: Path, tmp_path: Path, capsys: Capsys

@@ -167,6 +167,35 @@ def test_a_grid_is_between_four(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "between four photos (got 3)" in err
 
 
+# --- the detector ------------------------------------------------------------------------------
+
+
+def test_a_detector_is_named(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.webp"
+    words = ("--mode", "landmark", "--steps", 2, "--detector", "mediapipe", "-o", out)
+    code, _, err = ran(capsys, "morph", *photos, *words)
+    assert code == 0, err
+    ours = facemorph_core.morph(*photos, steps=2, mode="landmark", detector="mediapipe")
+    assert out.read_bytes() == ours.save(tmp_path / "same.webp")[0].read_bytes()
+    dlibs = facemorph_core.morph(*photos, steps=2, mode="landmark")
+    assert not np.array_equal(ours.frames, dlibs.frames)
+
+
+@pytest.mark.parametrize("command", ["average", "grid"])
+def test_whoever_finds_the_faces_a_picture_is_made(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = []
+    for name in ("dlib", "mediapipe"):
+        out = tmp_path / f"{name}.png"
+        code, _, err = ran(capsys, command, *PEOPLE, "--detector", name, "--size", 64, "-o", out)
+        assert code == 0, err
+        pictures.append(pixels(out))
+    assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 12
+
+
 # --- batch -------------------------------------------------------------------------------------
 
 
@@ -260,6 +289,16 @@ def test_a_photo_without_a_face_stops_nothing(
     Image.open(GRACE_HOPPER).save(tmp_path / "black.png")  # mended
     code, report, err = batch(capsys, pairs)
     assert (code, report["made"], err) == (0, 1, "")
+
+
+def test_a_batch_of_another_detector_is_refused(
+    photos: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = table(tmp_path, "eileen.png,grace.jpg")
+    assert batch(capsys, pairs, "--detector", "mediapipe")[0] == 0
+    code, _, err = batch(capsys, pairs)
+    assert code != 0
+    assert "detector" in err
 
 
 def test_a_batch_of_other_settings_is_refused(

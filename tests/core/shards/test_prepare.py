@@ -650,7 +650,7 @@ def test_orl_is_found_almost_whole(tmp_path):
     """399 of 400, on the photos that are hard for the detector and a sample of the others."""
     hard = {"s33/4.pgm", "s35/2.pgm", "s37/4.pgm", "s37/8.pgm"}
     paths = [p.path for n, p in enumerate(orl()) if p.name in hard or n % 10 == 3]
-    chunk = workers.align_chunk(paths, "largest")
+    chunk = workers.align_chunk(paths, workers.Way("largest"))
     assert len(chunk.kept) >= len(paths) - 1
 
 
@@ -681,3 +681,32 @@ def test_a_script_without_a_main_guard_gets_its_cached_shard_and_does_not_hang(t
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 15
+
+
+# --- who found the faces -----------------------------------------------------------------------
+
+
+def test_a_shard_says_who_found_its_faces_and_is_not_mixed_with_another_s(photos, tmp_path):
+    out = tmp_path / "shard"
+    shard = prepare_shard("folder", photos, out, workers=1, detector="mediapipe")
+    assert shard.detector == json.loads((out / "shard.json").read_text())["detector"] == "mediapipe"
+    assert len(shard) == 6
+    again = prepare_shard("folder", photos, out, workers=1, detector="mediapipe")
+    assert again.digest() == shard.digest()
+    with pytest.raises(ShardError, match="other photos or settings"):
+        prepare_shard("folder", photos, out, workers=1)
+    dlibs = prepare_shard("folder", photos, out, workers=1, force=True)
+    assert dlibs.detector == "dlib"
+    apart = np.abs(dlibs.landmarks(range(6)) - shard.landmarks(range(6))).mean()
+    assert 0 < apart < 0.1 * 36  # pixels of the frame, in which the eyes are 36 apart
+
+
+def test_a_view_has_the_detector_of_its_shard(photos, tmp_path):
+    shard = prepare_shard("folder", photos, tmp_path / "s", workers=1, detector="mediapipe")
+    assert write_view(shard, [1, 0], tmp_path / "view").detector == "mediapipe"
+
+
+def test_many_processes_prepare_with_it_too(photos, tmp_path):
+    one = prepare_shard("folder", photos, tmp_path / "one", workers=1, detector="mediapipe")
+    two = prepare_shard("folder", photos, tmp_path / "two", workers=2, detector="mediapipe")
+    assert np.array_equal(one.landmarks(range(6)), two.landmarks(range(6)))
