@@ -27,6 +27,7 @@ from facemorph_core.cli.morph_options import (
     files_read,
     model_facts,
 )
+from facemorph_core.machine.printable import tell
 
 
 def command(
@@ -95,13 +96,13 @@ def command(
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}
         shares = made.weights[0].tolist()
-        typer.echo(json.dumps(facts | {"weights": shares, "seconds": time.monotonic() - started}))
+        tell(json.dumps(facts | {"weights": shares, "seconds": time.monotonic() - started}))
     else:
         shown = ", ".join(
             f"{share:.0%} {path.name}"
             for path, share in zip(paths, made.weights[0].tolist(), strict=True)
         )
-        typer.echo(f"{output}: {shown} by the model '{bundle.manifest.name}'")
+        tell(f"{output}: {shown} by the model '{bundle.manifest.name}'")
 
 
 def _weighed(text: str) -> tuple[Path, float]:

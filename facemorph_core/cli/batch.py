@@ -24,6 +24,7 @@ from facemorph_core.cli.morph_options import (
     StepsOption,
     TextureCurveOption,
 )
+from facemorph_core.machine.printable import tell
 from facemorph_core.pictures.formats import FPS, HOLD
 
 Format = Literal["gif", "mp4", "webp", "png"]
@@ -95,10 +96,10 @@ def command(
     if as_json:
         problems = [{"file": each.job.file, "problem": each.problem} for each in failed]
         counts = {"pairs": len(outcomes), "made": made}
-        typer.echo(json.dumps(counts | {"failed": problems, "folder": str(out)}))
+        tell(json.dumps(counts | {"failed": problems, "folder": str(out)}))
     else:
         there = len(outcomes) - made - len(failed)
-        typer.echo(f"{out}: {made} made, {there} there before, {len(failed)} failed")
+        tell(f"{out}: {made} made, {there} there before, {len(failed)} failed")
     if failed:
         from facemorph_core.errors import PairsError
 

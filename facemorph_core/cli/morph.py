@@ -33,6 +33,7 @@ from facemorph_core.cli.morph_options import (
     files_read,
     model_facts,
 )
+from facemorph_core.machine.printable import tell
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 
@@ -172,10 +173,10 @@ def command(
             "alphas": sequence.alphas.tolist(),
             "warnings": doubts,
         }
-        typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
+        tell(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
         made = ", ".join([*outputs, *map(str, beside)])
-        typer.echo(
+        tell(
             f"{made}: {len(sequence)} frames from {photos[0].name} to {photos[-1].name} "
             f"by the model '{bundle.manifest.name}'"
         )
