@@ -9,6 +9,7 @@ import typer
 
 from facemorph_core.cli.main import run_app
 from facemorph_core.errors import HubError
+from facemorph_core.machine.printable import tell
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -22,7 +23,7 @@ app = typer.Typer(
 def without_a_command(context: typer.Context) -> None:
     """The coordinator's side: serve models to those who morph, and publish them."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        tell(context.get_help())
 
 
 @app.command()
@@ -72,7 +73,7 @@ def hub(
         log.info("no --token-file: whoever reaches the hub may read")
     asked = stop_signals()
     running = start(Catalogue(folder), address, credentials=credentials, token=token)
-    typer.echo(f"listening on {running.url}")
+    tell(f"listening on {running.url}")
     asked.wait()
     log.info("stopping; downloads under way have %.0f s", GRACE_SECONDS)
     running.stop()
@@ -98,8 +99,8 @@ def publish(
     from server.hub.catalogue import publish as add
 
     entry = add(find_model(bundle), folder, name)
-    typer.echo(f"published {entry.name}@{entry.version}, sha256 {entry.sha256}", err=True)
-    typer.echo(str(entry.path))
+    tell(f"published {entry.name}@{entry.version}, sha256 {entry.sha256}", err=True)
+    tell(str(entry.path))
 
 
 @app.command()
@@ -131,10 +132,10 @@ def certificates(
     from server.coordinator.certificates import create
 
     made = create(folder, hosts=host, sites=site or [], days=days)
-    typer.echo(f"{made.ca} goes to every site; {made.ca_key} and {made.server_key} to nobody")
+    tell(f"{made.ca} goes to every site; {made.ca_key} and {made.server_key} to nobody")
     for name in site or []:
         key = made.site_key(name)
-        typer.echo(f"{key} goes to {name} alone; {key}.pub is to be registered")
+        tell(f"{key} goes to {name} alone; {key}.pub is to be registered")
 
 
 @app.command()
@@ -159,11 +160,11 @@ def rollback(
 
     if to is None:
         for kept in kept_rounds(run):
-            typer.echo(str(kept))
+            tell(str(kept))
         return
     aside = go_back(run, to=to)
     told = f"what came later is in {aside}" if aside.exists() else "nothing came later"
-    typer.echo(f"{run} stands at round {to}; {told}", err=True)
+    tell(f"{run} stands at round {to}; {told}", err=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facemorph_core.cli.main import run_app
+from facemorph_core.machine.printable import tell
 from simulations.activation import extend_activation
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ def run(
     from simulations.live import run_live
 
     path = run_live(config, set_ or [], root=root, cpus_per_site=cpus)
-    typer.echo(path)
+    tell(path)
 
 
 @app.command()

@@ -31,6 +31,24 @@ def test_the_suite_runs_on_the_oldest_python_and_on_newer_ones() -> None:
     assert versions == ["3.11", "3.12", "3.13"]
 
 
+def test_what_morphs_is_tested_on_every_system_and_every_python_that_the_package_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    matrix = JOBS["runtime"]["strategy"]["matrix"]
+    assert set(matrix["system"]) == {"windows-latest", "macos-latest", "ubuntu-latest"}
+    named = [each.rpartition(" ")[2] for each in project["classifiers"] if "Python :: 3." in each]
+    assert matrix["python"] == named
+
+
+def test_what_morphs_is_tested_there_as_make_does() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("$(RUNTIME)/.installed: pyproject.toml")[1]
+    made = re.findall(r"\$\(RUNTIME\)/bin/(?:python -m )?(pytest .*|facemorph-core [^>]*)", recipe)
+    called = [line.removeprefix("python -m ").split("#")[0] for line in commands("runtime")]
+    assert made
+    assert [line.strip() for line in made] == [
+        line.strip() for line in called if not line.startswith("pip ")
+    ]
+
+
 def test_what_the_tests_look_for_is_installed() -> None:
     installed = " ".join(commands("suite"))
     assert "strace" in installed

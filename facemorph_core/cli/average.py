@@ -29,6 +29,7 @@ from facemorph_core.cli.morph_options import (
     files_read,
     model_facts,
 )
+from facemorph_core.machine.printable import tell
 
 NAMED = 12
 """Photos whose share is told."""
@@ -112,10 +113,10 @@ def command(
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}
         facts |= {"photos": [str(path) for path in paths], "weights": made.weights[0].tolist()}
-        typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
+        tell(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
         shares = zip(paths[:NAMED], made.weights[0].tolist(), strict=False)
         shown = ", ".join(f"{share:.0%} {path.name}" for path, share in shares)
         if len(paths) > NAMED:
             shown += f" and {len(paths) - NAMED} more"
-        typer.echo(f"{output}: {shown} by the model '{bundle.manifest.name}'")
+        tell(f"{output}: {shown} by the model '{bundle.manifest.name}'")

@@ -28,6 +28,7 @@ from facemorph_core.cli.morph_options import (
     TextureCurveOption,
     face_choices,
 )
+from facemorph_core.machine.printable import tell
 from facemorph_core.pictures.formats import FPS, HOLD
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ def command(
             for each in failed
         ]
         facts = {"pairs": len(outcomes), "made": made, "failed": problems, "warnings": doubts}
-        typer.echo(json.dumps(facts | {"folder": str(out)}))
+        tell(json.dumps(facts | {"folder": str(out)}))
     else:
         there = len(outcomes) - made - len(failed)
-        typer.echo(f"{out}: {made} made, {there} there before, {len(failed)} failed")
+        tell(f"{out}: {made} made, {there} there before, {len(failed)} failed")
     if failed:
         from facemorph_core.errors import PairsError
 
@@ -137,7 +138,7 @@ def _doubts_told(outcomes: Sequence[Outcome], written: Path) -> list[dict[str, s
     doubts = dict.fromkeys(each for outcome in outcomes for each in outcome.doubts)
     told = [{"photo": str(photo), "doubt": doubt} for photo, doubt in doubts]
     for each in told[:NAMED]:
-        typer.echo(f"warning: {each['photo']}: {each['doubt']}", err=True)
+        tell(f"warning: {each['photo']}: {each['doubt']}", err=True)
     if len(told) > NAMED:
-        typer.echo(f"warning: and {len(told) - NAMED} more doubts, in {written}", err=True)
+        tell(f"warning: and {len(told) - NAMED} more doubts, in {written}", err=True)
     return told

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facemorph_core.machine.printable import tell
+
 if TYPE_CHECKING:
-    from facemorph_core.deploy.speed import Measured
+    from facemorph_core.deploy.speed import Cost, Measured
 
 
 def command(
@@ -46,9 +49,9 @@ def command(
     found = bench(open_bundle(find_model(model)), seconds=seconds, int8=int8, picture=picture)
     machine = describe()
     if as_json:
-        typer.echo(json.dumps(_facts(found, machine), indent=1))
+        tell(json.dumps(_facts(found, machine), indent=1))
     else:
-        typer.echo(_markdown(found, machine), nl=False)
+        tell(_markdown(found, machine), nl=False)
 
 
 def _facts(found: Measured, machine: str) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def _facts(found: Measured, machine: str) -> dict[str, Any]:
             }
             for each in found.timings
         ],
-        "engines": [asdict(each) for each in found.costs],
+        "engines": [asdict(each) | {"memory_mib": _known(each)} for each in found.costs],
     }
 
 
@@ -87,5 +90,11 @@ def _markdown(found: Measured, machine: str) -> str:
             if each.psnr is None or each.lost is None
             else f"{each.psnr:.2f} | {each.lost:.2f}"
         )
-        lines.append(f"| {each.engine} | {size} | {each.memory_mib:.0f} | {quality} |")
+        memory = "-" if _known(each) is None else f"{each.memory_mib:.0f}"
+        lines.append(f"| {each.engine} | {size} | {memory} | {quality} |")
     return "\n".join(lines) + "\n"
+
+
+def _known(cost: Cost) -> float | None:
+    """Its memory, which Windows does not tell."""
+    return None if math.isnan(cost.memory_mib) else cost.memory_mib

@@ -11,6 +11,7 @@ import typer
 from facemorph_core.bundle.find import SUFFIX
 from facemorph_core.disk.output import check_writable
 from facemorph_core.errors import MissingExtra
+from facemorph_core.machine.printable import tell
 
 
 def command(
@@ -57,4 +58,4 @@ def command(
     from facemorph_core.learning.release import bundle_run
 
     made = verify(bundle_run(run, round=round, out=out, scores=scores, notes=notes))
-    typer.echo(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, sha256 {made.digest}")
+    tell(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, sha256 {made.digest}")

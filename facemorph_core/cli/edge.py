@@ -1,13 +1,15 @@
 """The edge between exceptions and people: messages, hints, exit codes.
 
 The only place that catches `FaceMorphError` (beside the hub's error table). Exit codes: those of
-`facemorph_core.errors`; 2 for wrong usage; 70 for what we did not foresee; 130 after Ctrl-C, 143
-after SIGTERM, 129 after SIGHUP; 141 when the reader of our output has gone, as a shell reports it.
+`facemorph_core.errors`; 2 for wrong usage; 70 for what we did not foresee, 71 for what the machine
+refused (a name, a stream, memory); 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 when
+the reader of our output has gone, as a shell reports it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -21,13 +23,16 @@ from typing import NoReturn
 
 import click
 
-from facemorph_core.disk.output import FULL, output_error
+from facemorph_core.disk.output import FULL, TOO_LONG, output_error
 from facemorph_core.errors import FaceMorphError
-from facemorph_core.machine.printable import printable
+from facemorph_core.machine.printable import spell_out_what_streams_cannot_take, tell
 
-UNFORESEEN, SIGNALLED, READER_GONE = 70, 128, 141
+UNFORESEEN, REFUSED, SIGNALLED, READER_GONE = 70, 71, 128, 141
 DEBUG = "--debug"
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+_ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Windows knows no SIGHUP."""
+_SHOWN = 80
+"""Letters of a name that is too long: its beginning, and its end."""
 
 
 def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
@@ -37,17 +42,23 @@ def run(main: Callable[[], object], *, debug: bool | None = None) -> NoReturn:
     """
     shown = DEBUG in sys.argv if debug is None else debug
     _open_what_is_closed()
+    spell_out_what_streams_cannot_take()
     _end_in_order()
     raise SystemExit(exit_code_of(main, debug=shown))
 
 
 def exit_code_of(main: Callable[[], object], *, debug: bool = False) -> int:
     """Call ``main``, say on stderr what went wrong, and return the exit code."""
+    streams = sys.stdout, sys.stderr
     try:
         outcome = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        _silence_stdout()
+        return READER_GONE
+    except SystemExit:
+        if streams == (sys.stdout, sys.stderr):
+            raise
+        sys.stdout, sys.stderr = streams  # click meets such a reader so, puts others there and ends
         return READER_GONE
     except (KeyboardInterrupt, click.Abort) as error:
         _say("stopped")
@@ -58,6 +69,8 @@ def exit_code_of(main: Callable[[], object], *, debug: bool = False) -> int:
         if debug:
             traceback.print_exc()
         return _report(error)
+    finally:
+        _forget_what_was_not_taken()
     return outcome if type(outcome) is int else 0
 
 
@@ -134,17 +147,63 @@ class _Lowercase(logging.Formatter):
 
 
 def _report(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno in FULL:
-        error = output_error(error, error.filename or "the result")
-    if isinstance(error, FaceMorphError):
-        _say(f"error: {error}")
-        if error.hint:
-            _say(f" hint: {error.hint}")
-        return error.exit_code
+    told = _in_words(error)
+    if told is not None:
+        _say(f"error: {told}")
+        if told.hint:
+            _say(f" hint: {told.hint}")
+        return told.exit_code
     text = " ".join(str(error).split()) or "no message"
     _say(f"error: this should not have happened: {type(error).__name__}: {text}")
     _say(f" hint: run again with {DEBUG} to see where, and report it")
     return UNFORESEEN
+
+
+class _Refused(FaceMorphError):
+    """The machine does not do what is asked: no fault of the program's, nor of what was given."""
+
+    exit_code = REFUSED
+
+
+def _in_words(error: Exception) -> FaceMorphError | None:
+    """What happened as a sentence; None for what only a developer can explain."""
+    match error:
+        case FaceMorphError():
+            return error
+        case OSError() if error.errno in FULL:
+            return output_error(error, error.filename or "the result")
+        case OSError():
+            return _refused(error)
+        case MemoryError():
+            return _Refused(
+                f"there is not enough memory: {error}" if str(error) else "the memory is full",
+                hint="ask for less at a time, such as a smaller --size, or close other programs",
+            )
+    return None
+
+
+def _refused(error: OSError) -> _Refused:
+    """What no part foresaw of its own file, such as a name that no disk can hold."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        if _folder_is_gone():
+            return _Refused(
+                "the folder that this was started in is gone", hint="go to one that is there: cd"
+            )
+        return _Refused(f"the system refuses to read or to write: {reason}")
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
+    if error.errno == errno.ENAMETOOLONG:
+        short = name if len(name) <= 2 * _SHOWN else f"{name[:_SHOWN]}...{name[-_SHOWN:]}"
+        return _Refused(f"{short}: the name is too long", hint=TOO_LONG)
+    return _Refused(f"{name}: {reason}")
+
+
+def _folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _report_usage(error: click.ClickException) -> int:
@@ -156,10 +215,14 @@ def _report_usage(error: click.ClickException) -> int:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
-        click.echo(printable(text, lines=True), err=True)
+        tell(text, err=True)
 
 
-def _silence_stdout() -> None:
-    """Keep the interpreter from complaining when it flushes stdout at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _forget_what_was_not_taken() -> None:
+    """What a stream did not take stays in it; at exit the interpreter would complain of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -14,6 +14,7 @@ import typer
 
 from facemorph_core.cli.morph_options import files_read
 from facemorph_core.errors import MissingExtra, ModelError, ShardError, WeightsUnavailable
+from facemorph_core.machine.printable import tell
 from facemorph_core.machine.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def evaluate(
     if report is not None:
         write_report(done, report, force=force)
     if as_json:
-        typer.echo(json.dumps(to_json(done), indent=1))
+        tell(json.dumps(to_json(done), indent=1))
     else:
         _show(done)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from facemorph_core.cli.morph_options import FitOption, ModelOption
+from facemorph_core.machine.printable import tell
 from facemorph_core.morphing.choices import Mode
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def command(
     scores = _scores(study, summary)
     write_atomic(out / SCORES, json.dumps(scores, indent=1).encode())
     if as_json:
-        typer.echo(json.dumps(scores, indent=1))
+        tell(json.dumps(scores, indent=1))
     else:
-        typer.echo(_markdown(study, summary))
-        typer.echo(f"\n{out / REPORT}")
+        tell(_markdown(study, summary))
+        tell(f"\n{out / REPORT}")
 
 
 def _modes(text: str) -> tuple[Mode, ...]:

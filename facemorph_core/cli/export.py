@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.machine.printable import tell
+
 
 class Format(StrEnum):
     """Who will read the files."""
@@ -63,12 +65,12 @@ def command(
         for each in made
     ]
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        tell(json.dumps(facts, indent=1))
         return
     for each in made:
-        typer.echo(str(each.path))
-    typer.echo(str(out / ABOUT))
+        tell(str(each.path))
+    tell(str(out / ABOUT))
     if is_tensorrt:
-        typer.echo("on the device, in this folder:", err=True)
+        tell("on the device, in this folder:", err=True)
         for each in made:
-            typer.echo(trtexec(each.path, each.model), err=True)
+            tell(trtexec(each.path, each.model), err=True)

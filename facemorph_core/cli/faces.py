@@ -11,6 +11,7 @@ import typer
 
 from facemorph_core.cli.complete import complete_files
 from facemorph_core.cli.morph_options import DetectorOption, ForceOption, JsonOption, check_photos
+from facemorph_core.machine.printable import tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,13 +65,13 @@ def command(
         _write(out, image, found, face, force=force)
     if as_json:
         written = [str(out)] if out is not None else []
-        typer.echo(json.dumps({"photo": str(photo), "faces": facts, "written": written}))
+        tell(json.dumps({"photo": str(photo), "faces": facts, "written": written}))
         return
-    typer.echo("face  score  between the eyes  turned  box")
+    tell("face  score  between the eyes  turned  box")
     for each in facts:
-        typer.echo(_line(each))
+        tell(_line(each))
     if out is not None:
-        typer.echo(str(out))
+        tell(str(out))
 
 
 def _check_output(out: Path, photo: Path, *, landmark_files: tuple[str, ...], force: bool) -> None:

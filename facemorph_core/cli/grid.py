@@ -26,6 +26,7 @@ from facemorph_core.cli.morph_options import (
     files_read,
     model_facts,
 )
+from facemorph_core.machine.printable import tell
 
 CORNERS = 4
 
@@ -94,9 +95,9 @@ def command(
     if as_json:
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}
-        typer.echo(json.dumps(facts | {"side": side, "seconds": time.monotonic() - started}))
+        tell(json.dumps(facts | {"side": side, "seconds": time.monotonic() - started}))
     else:
-        typer.echo(
+        tell(
             f"{output}: {side * side} pictures between {', '.join(p.name for p in photos)} "
             f"by the model '{bundle.manifest.name}'"
         )

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.machine.printable import tell
+
 command = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
@@ -36,7 +38,7 @@ Reference = Annotated[
 def without_a_command(context: typer.Context) -> None:
     """Ask a model hub what it has, and fetch models from it."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        tell(context.get_help())
 
 
 @command.command("list")
@@ -58,15 +60,15 @@ def list_command(
 
     models = hub.list_models(address, ca=ca, token=_token(address, token_file))
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(model) for model in models]))
+        tell(json.dumps([dataclasses.asdict(model) for model in models]))
         return
     if not models:
-        typer.echo("the hub has no models yet", err=True)
+        tell("the hub has no models yet", err=True)
     width = max((len(f"{model.name}@{model.version}") for model in models), default=0)
     for model in models:
         state = "damaged, not served" if model.damaged else model.reference
         name = f"{model.name}@{model.version}"
-        typer.echo(f"{name:<{width}}  {model.size / 2**20:8.1f} MiB  {state}")
+        tell(f"{name:<{width}}  {model.size / 2**20:8.1f} MiB  {state}")
 
 
 @command.command("describe")
@@ -81,7 +83,7 @@ def describe_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None
     from facemorph_core import hub
 
     described = hub.describe(ref, ca=ca, token=_token(ref, token_file))
-    typer.echo(json.dumps(dataclasses.asdict(described), indent=1))
+    tell(json.dumps(dataclasses.asdict(described), indent=1))
 
 
 @command.command("fetch")
@@ -102,8 +104,8 @@ def fetch_command(ref: Reference, ca: Ca = None, token_file: TokenFile = None) -
 
     with progress_bar(columns=BYTES, stays=False) as progress:
         path = fetch_model(ref, ca=ca, token=_token(ref, token_file), progress=progress)
-    typer.echo(f"these bytes: {hub.pinned(ref, path)}", err=True)
-    typer.echo(str(path))
+    tell(f"these bytes: {hub.pinned(ref, path)}", err=True)
+    tell(str(path))
 
 
 def _token(ref: str, file: Path | None) -> str | None:

@@ -10,7 +10,7 @@ import typer
 from facemorph_core.bundle import Bundle, open_bundle
 from facemorph_core.bundle.card import flat
 from facemorph_core.bundle.find import HUBS, find_model
-from facemorph_core.machine.printable import printable
+from facemorph_core.machine.printable import printable, tell
 
 
 def command(
@@ -41,9 +41,9 @@ def command(
         opened.check_reference()
     if as_json:
         facts = {"sha256": opened.digest, "size": _size(opened), "checked": check} | origin
-        typer.echo(json.dumps(opened.manifest.model_dump(mode="json") | facts, indent=1))
+        tell(json.dumps(opened.manifest.model_dump(mode="json") | facts, indent=1))
     elif card:
-        typer.echo(printable(opened.card, lines=True), nl=False)
+        tell(printable(opened.card, lines=True), nl=False)
     else:
         _show(opened, origin, checked=check)
 
@@ -66,7 +66,7 @@ def _show(bundle: Bundle, origin: dict[str, str], *, checked: bool) -> None:
     rows["state"] = f"{verified}; reproduces its test vector" if checked else verified
     width = max(len(key) for key in rows)
     for key, value in rows.items():
-        typer.echo(printable(f"{key:<{width}}  {value}"))
+        tell(printable(f"{key:<{width}}  {value}"))
 
 
 def _text(value: object) -> str:

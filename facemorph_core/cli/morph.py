@@ -36,6 +36,7 @@ from facemorph_core.cli.morph_options import (
     files_read,
     model_facts,
 )
+from facemorph_core.machine.printable import tell
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 
@@ -203,11 +204,11 @@ def command(
             "alphas": film.alphas.tolist(),
             "warnings": doubts,
         }
-        typer.echo(json.dumps(facts | {"seconds": time.monotonic() - started}))
+        tell(json.dumps(facts | {"seconds": time.monotonic() - started}))
     else:
         made = [str(each.output.name) for each in outcomes if not each.problem]
         if made or beside:
-            typer.echo(
+            tell(
                 f"{', '.join([*made, *map(str, beside)])}: {_told(film, at)} from {photos[0].name} "
                 f"to {photos[-1].name} by the model '{bundle.manifest.name}'"
             )
@@ -233,7 +234,7 @@ def _wanted(
         if at or not name.lower().endswith(".png") or series_of(name):
             outputs.insert(0, Output(name, "picture" if at else "film"))
             continue
-        typer.echo(
+        tell(
             f"warning: {name} becomes a contact sheet; write --sheet {name} for that, or "
             "--at 0.5 for one frame: in a later version -o takes no .png",
             err=True,
@@ -258,7 +259,7 @@ def _check_encoders(outputs: list[Output], *, alone: bool) -> None:
     if alone and len(problems) == len(outputs):
         raise problems[0]
     for problem in problems:
-        typer.echo(f"warning: {problem}; the rest is written", err=True)
+        tell(f"warning: {problem}; the rest is written", err=True)
 
 
 def _raise_problems(outcomes: list[Outcome]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from facemorph_core.alignment.detector_names import DetectorName
 from facemorph_core.latent.interpolations import Interpolation
+from facemorph_core.machine.printable import tell
 from facemorph_core.morphing.choices import Compose, Curve, Ease, Mode
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:
     """What is doubtful about the faces, for --json; said on stderr, too."""
     told = [{"photo": str(f.photo), "doubt": doubt} for f in faces for doubt in f.doubts]
     for each in told:
-        typer.echo(f"warning: {each['photo']}: {each['doubt']}", err=True)
+        tell(f"warning: {each['photo']}: {each['doubt']}", err=True)
     return told
 
 

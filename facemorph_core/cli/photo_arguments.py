@@ -18,6 +18,7 @@ from pathlib import Path
 import typer
 
 from facemorph_core.errors import PhotoError
+from facemorph_core.machine.printable import tell
 from facemorph_core.shards.sources import PHOTO_SUFFIXES
 
 __all__ = ["Given", "given_photos", "names_of", "natural_key"]
@@ -137,7 +138,7 @@ def _told(text: str, entries: Iterable[Path], *, hint: str) -> list[Path]:
         raise PhotoError(text, said, hint=f"name a folder whose photos lie directly in it, {hint}")
     if left_out:
         found = f"{len(photos)} {_plural('photo', len(photos))}"
-        typer.echo(f"{text}: {found}, without {left_out}", err=True)
+        tell(f"{text}: {found}, without {left_out}", err=True)
     return sorted(photos, key=natural_key)
 
 

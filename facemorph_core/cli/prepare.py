@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facemorph_core.machine.printable import tell
+
 if TYPE_CHECKING:
     from facemorph_core.shards.shard import Shard
 
@@ -109,7 +111,7 @@ def prepare(
             progress=progress,
         )
     summary = summary_of(shard, seconds=time.monotonic() - start)
-    typer.echo(json.dumps(summary) if as_json else _told(summary))
+    tell(json.dumps(summary) if as_json else _told(summary))
 
 
 command = prepare

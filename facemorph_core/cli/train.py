@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from facemorph_core.errors import MissingExtra
+from facemorph_core.machine.printable import tell
 
 
 def train(
@@ -49,10 +50,10 @@ def train(
         shard = shard_for(config.data, seed=config.seed, progress=show.preparing)
         train_centrally(config, shard, run, on_step=show.step, on_epoch=show.epoch)
         best = run.state
-    typer.echo(str(path))
+    tell(str(path))
     if best.best_psnr is not None:
-        typer.echo(f"best: epoch {best.best_epoch}, {best.best_psnr:.2f} dB PSNR", err=True)
-    typer.echo(f"next: facemorph-core bundle {path}", err=True)
+        tell(f"best: epoch {best.best_epoch}, {best.best_psnr:.2f} dB PSNR", err=True)
+    tell(f"next: facemorph-core bundle {path}", err=True)
 
 
 class _Show:

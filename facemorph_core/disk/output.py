@@ -14,11 +14,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from facemorph_core.disk.names import fitting
 from facemorph_core.disk.private import opened_privately
 from facemorph_core.errors import OutputError
 
 MOST_NAMED, LONGEST_STEM = 4, 60
 """Photos in the name of what is made of them, and bytes of each."""
+LONGEST_TEMPORARY = 80
+"""Bytes of a file's name in the name that it has until it is whole."""
+TOO_LONG = "most disks take names of 255 bytes; a letter with an accent has two, an emoji four"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system says that has none."""
@@ -83,7 +87,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def named_after(photos: Sequence[Path]) -> str:
     """Short enough for a file's name: anna-ben-carla, or anna-and-39-more."""
-    stems = [photo.stem.encode()[:LONGEST_STEM].decode(errors="ignore") for photo in photos]
+    stems = [fitting(photo.stem, LONGEST_STEM) for photo in photos]
     if len(stems) > MOST_NAMED:
         return f"{stems[0]}-and-{len(stems) - 1}-more"
     return "-".join(stems)
@@ -115,7 +119,7 @@ def written_whole(path: Path, *, force: bool = False, private: bool = False) -> 
         with _sent_whole(path) as temporary:
             yield temporary
         return
-    stem = path.stem.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
+    stem = fitting(path.stem, LONGEST_TEMPORARY)
     temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         if private:
@@ -189,15 +193,20 @@ def output_error(error: OSError, path: Path | str) -> OutputError:
             f"{path} cannot be written: the disk is full",
             hint="free some space or choose another place",
         )
-    return OutputError(f"{path} cannot be written: {error.strerror or error}")
+    hint = TOO_LONG if error.errno == errno.ENAMETOOLONG else None
+    return OutputError(f"{path} cannot be written: {error.strerror or error}", hint=hint)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder as durable as what the files hold.
 
-    As far as its file system can: shares of Windows machines and some of FUSE sync no folders.
+    As far as its file system can: shares of Windows machines and some of FUSE sync no folders, and
+    Windows itself opens none.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -208,5 +217,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    try:
+        file = path.open("r+b")  # Windows syncs nothing that is open for reading alone
+    except PermissionError:  # an umask that keeps from writing oneself
+        file = path.open("rb")
+    with file:
         os.fsync(file.fileno())

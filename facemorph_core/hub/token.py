@@ -11,6 +11,7 @@ import re
 import stat
 from pathlib import Path
 
+from facemorph_core.disk.private import has_modes
 from facemorph_core.errors import HubError, InvalidReference
 from facemorph_core.hub.reference import HubAddress, join_host_port, split_host_port
 
@@ -59,7 +60,7 @@ def bound_token(text: str, address: HubAddress, *, source: str) -> str | None:
 def read_tokens(path: Path) -> str:
     """The text of ``path``, which nobody but its owner may read."""
     try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if has_modes() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise HubError(
                 f"others on this machine may read the token file {path}",
                 hint=f"chmod 600 {path}",

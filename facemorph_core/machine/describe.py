@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-import resource
 import sys
 from pathlib import Path
 
@@ -23,11 +23,17 @@ def describe() -> str:
 
 
 def peak_memory() -> float:
-    """MiB that this process has taken at most so far."""
+    """MiB that this process has taken at most so far; NaN where the system does not say."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says there includes the parent's memory
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(
+            line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM")
+        )
         return float(line.split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

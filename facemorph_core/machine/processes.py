@@ -13,12 +13,16 @@ import cv2
 
 __all__ = ["worker_pool"]
 
+MOST_ON_WINDOWS = 61
+"""Processes that a pool can wait for there."""
+
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
     """So many processes of one thread each; they start with the first work, and need not be ended.
 
     A script that asks for one keeps its work under ``if __name__ == "__main__":``.
     """
+    workers = min(workers, MOST_ON_WINDOWS) if os.name == "nt" else workers
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_become_worker)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.landmarks import DlibDetector, LandmarkDetector
-from facemorph_core.errors import MissingExtra, WeightsUnavailable
+from facemorph_core.errors import MissingExtra, OutputError, WeightsUnavailable
 from facemorph_core.machine.cores import available_cores
 from facemorph_core.metrics.identity import Embedder, FaceEmbedder, embedding_weights
 
@@ -64,7 +64,7 @@ def judges_here() -> Judges:
             if name != "identity" and find_spec("torch") is None:
                 raise MissingExtra("train", needed_for=name)
             return make()
-        except (WeightsUnavailable, MissingExtra) as error:
+        except (WeightsUnavailable, MissingExtra, OutputError) as error:  # no cache: no home
             unavailable[name] = f"{error}: {error.hint}" if error.hint else str(error)
             return None
 

@@ -165,7 +165,17 @@ def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
         (click.Abort(), 130, "stopped"),
         (OSError(errno.ENOSPC, "No space", "x.gif"), 12, "x.gif cannot be written: the disk is"),
         (click.UsageError("bad flag"), 2, "error: bad flag"),
-        (PermissionError(errno.EACCES, "Permission denied", "x"), 70, "PermissionError"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            71,
+            "error: x: Permission denied",
+        ),
+        (OSError(errno.ENOSPC, "No space"), 12, "the result cannot be written: the disk is full"),
+        (OSError(errno.ENAMETOOLONG, "long", "x" * 300), 71, "xxx...xxx"),
+        (OSError(errno.EIO, "Input/output error"), 71, "the system refuses to read or to write"),
+        (OSError("of a library"), 71, "of a library"),
+        (MemoryError(), 71, "the memory is full"),
+        (MemoryError("9 GiB"), 71, "not enough memory: 9 GiB"),
     ],
 )
 def test_exit_codes(

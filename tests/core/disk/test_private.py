@@ -18,7 +18,10 @@ from facemorph_core.shards.cache import shard_for
 from facemorph_core.shards.partition import site_view
 from facemorph_core.shards.prepare import prepare_shard
 from tests.core.faces import folder_of_orl, small_shard
+from tests.core.systems import on_posix
 from tests.modes import lax_in
+
+pytestmark = on_posix
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from facemorph_core.hub.patience import HubAway
 from facemorph_core.hub.proto import hub_pb2
 from facemorph_core.hub.reference import HubAddress, HubReference, checked_name
 from facemorph_core.hub.token import bound_token, checked_token, read_token_file, token_for
+from tests.core.systems import on_posix
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
@@ -160,6 +161,7 @@ def test_a_name_is_always_one_plain_folder(text):
 # --- tokens ----------------------------------------------------------------------------------
 
 
+@on_posix
 def test_a_token_file_is_its_owners_alone(tmp_path):
     file = tmp_path / "token"
     file.write_text("correct-horse-battery\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import subprocess
 import sys
 from typing import get_args
@@ -26,6 +25,7 @@ with progress.progress_bar({how}) as told:
 
 
 def on_terminal(how: str, *, seconds: float) -> bytes:
+    pty = pytest.importorskip("pty", reason="Windows has no such terminals", exc_type=ImportError)
     ours, theirs = pty.openpty()
     script = SCRIPT.format(how=how, seconds=seconds)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=theirs)

@@ -21,6 +21,7 @@ from facemorph_core.pictures.ffmpeg import find_ffmpeg
 from facemorph_core.pictures.formats import SUFFIXES
 from facemorph_core.pictures.media import check_output, write_frames
 from facemorph_core.pictures.sides import resized
+from tests.core.systems import on_posix
 
 Frames = NDArray[np.uint8]
 MADE = MorphProvenance("full", 'a "model" & more', "ab" * 32)
@@ -297,6 +298,7 @@ def test_without_ffmpeg_it_says_what_else_can_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@on_posix
 def test_a_video_that_ffmpeg_refuses_is_an_error_with_its_reason(
     frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

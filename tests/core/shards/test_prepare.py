@@ -35,6 +35,7 @@ from facemorph_core.shards.sources import (
     split_people,
 )
 from tests.core.faces import CELEBA, astronaut, folder_of_orl, needs_celeba
+from tests.core.systems import on_linux
 from tests.damage import KINDS, damage
 from tests.starting import heeding_signals
 
@@ -163,6 +164,7 @@ def running(*arguments, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
 
 
+@on_linux
 def test_a_killed_preparation_ends_its_workers_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """SIGKILL in the middle, no chance to clean up; then the same call."""
     photos = folder_of_orl(tmp_path / "photos", people=4, photos=3)
@@ -193,9 +195,11 @@ def test_a_killed_preparation_ends_its_workers_and_goes_on_where_it_stopped(tmp_
     assert contents(resumed) == contents(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_the_end_of_a_session_stops_a_preparation_in_order(number, tmp_path):
+@on_linux
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_end_of_a_session_stops_a_preparation_in_order(name, tmp_path):
     """The workers get the signal too, and the parent does not look for a guilty photo."""
+    number = getattr(signal, name)
     photos = folder_of_orl(tmp_path / "photos", people=20, photos=10)
     command = ["-m", "facemorph_core", "prepare", photos, "--source", "folder", "--workers", "2"]
     options = {"stderr": subprocess.PIPE, "start_new_session": True}
