@@ -39,7 +39,7 @@ def run(
     from simulations.live import run_live
 
     path = run_live(config, set_ or [], root=root, cpus_per_site=cpus)
-    tell(path)
+    tell(str(path))
 
 
 @app.command()

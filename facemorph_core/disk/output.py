@@ -218,8 +218,10 @@ def sync_folder(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     try:
-        file = path.open("r+b")  # Windows syncs nothing that is open for reading alone
+        descriptor = os.open(path, os.O_RDWR)  # Windows syncs nothing that is open to be read alone
     except PermissionError:  # an umask that keeps from writing oneself
-        file = path.open("rb")
-    with file:
-        os.fsync(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -27,6 +27,7 @@ from client.node import Site
 from facemorph_core.config import load_run_config
 from facemorph_core.disk.cache import cache_dir
 from facemorph_core.errors import LimitsExceeded, OutputError, ShardError
+from facemorph_core.evaluation.morphs.judges import judges_here
 from facemorph_core.learning.privacy import Heads, PlainRelease, SiteLedger, SiteLimits
 from facemorph_core.learning.privacy import site_ledger as ledgers
 from facemorph_core.learning.privacy.limits import DAY
@@ -155,6 +156,14 @@ def test_a_user_without_a_home_is_told_and_no_folder_called_tilde_is_made(tmp_pa
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("FACEMORPH_CACHE", str(tmp_path / "kept"))
     assert cache_dir() == tmp_path / "kept"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_report_without_a_home_says_what_it_could_not_measure():
+    judges = judges_here()
+    assert judges.steps is None
+    assert "no home" in judges.unavailable["LPIPS"]
+    assert "FACEMORPH_CACHE" in judges.unavailable["LPIPS"]
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -294,6 +295,38 @@ def test_no_text_is_too_strange_for_a_stream(encoding, text):
 
 
 # --- the machine -----------------------------------------------------------------------------
+
+
+NOBODY = "54321"
+"""An id that no file knows. It may look everywhere, since the tests' own Python may be root's."""
+BECOME = [
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+    "--bounding-set=-all,+dac_read_search",
+]
+
+
+@on_linux
+@pytest.mark.skipif(
+    not shutil.which("setpriv") or os.name != "posix" or os.getuid() != 0,
+    reason="only root becomes somebody else, with setpriv",
+)
+@pytest.mark.parametrize("home", [None, "", "/nonexistent", "read-only"])
+def test_a_user_whom_no_file_knows_morphs_without_a_home(home, place):
+    place.chmod(0o777)
+    (place / "read-only").mkdir(mode=0o555)
+    unset = {"HOME", "XDG_CACHE_HOME", "FACEMORPH_CACHE"}
+    settings = {name: value for name, value in os.environ.items() if name not in unset}
+    settings |= {} if home is None else {"HOME": home}
+    words = ["morph", "a.png", "a.png", *SMALL, "-o", "x.mp4", "-o", "x.gif"]
+    command = [*BECOME, sys.executable, "-m", "facemorph_core", *words]
+    done = subprocess.run(command, cwd=place, env=settings, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (place / "x.mp4").stat().st_uid == int(NOBODY)
+    command = [*BECOME, sys.executable, "-m", "facemorph_core", "hub", "fetch", "hub://[::1]:1/x@1"]
+    done = subprocess.run(command, cwd=place, env=settings, capture_output=True, check=False)
+    assert done.returncode == 12
+    assert b"hint: set FACEMORPH_CACHE to a folder that can be written" in done.stderr
 
 
 @on_posix
