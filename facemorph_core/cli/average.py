@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +31,10 @@ from facemorph_core.cli.morph_options import (
     model_facts,
 )
 from facemorph_core.machine.printable import tell
+
+if TYPE_CHECKING:
+    from facemorph_core.alignment.align import FaceChoice
+    from facemorph_core.morphing.engine import Morpher, MorphFace
 
 NAMED = 12
 """Photos whose share is told."""
@@ -97,16 +102,26 @@ def command(
     from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
     from facemorph_core.bundle.find import find_model
+    from facemorph_core.errors import PhotoError
     from facemorph_core.machine.progress import progress_bar
+    from facemorph_core.machine.threads import side_by_side
     from facemorph_core.morphing.engine import Morpher
 
     bundle = open_bundle(find_model(model))
     found_by = detector_named(detector)
     morpher = Morpher(bundle, mode=mode, compose=compose, size=size, fit=fit, detector=found_by)
+    meant = [each for each in given for _ in each.photos]
     with progress_bar("photos") as progress:
-        faces = morpher.faces(paths, choices, progress=progress)
-    weights = np.array([[each.weight for each in given for _ in each.photos]])
-    made = morpher.blend(faces, weights)
+        looks = [
+            partial(_face, morpher, path, choice, must_be=not each.searched)
+            for path, choice, each in zip(paths, choices, meant, strict=True)
+        ]
+        looked = side_by_side(looks, progress)
+    usable = [(f, each.weight) for f, each in zip(looked, meant, strict=True) if f is not None]
+    if len(usable) < 2:
+        raise PhotoError(photos[0], f"of {len(paths)} photos {len(usable)} can be used, not two")
+    faces, paths = [f for f, _ in usable], [f.photo for f, _ in usable if f.photo is not None]
+    made = morpher.blend(faces, np.array([[weight for _, weight in usable]]))
     made.save(output, force=force, provenance=provenance)
     doubts = doubts_told(faces)
     if as_json:
@@ -120,3 +135,16 @@ def command(
         if len(paths) > NAMED:
             shown += f" and {len(paths) - NAMED} more"
         tell(f"{output}: {shown} by the model '{bundle.manifest.name}'")
+
+
+def _face(morpher: Morpher, photo: Path, choice: FaceChoice, *, must_be: bool) -> MorphFace | None:
+    """The face; None, and a warning, if there is none in a photo that was not named itself."""
+    from facemorph_core.errors import PhotoError
+
+    try:
+        return morpher.face(photo, choice)
+    except PhotoError as error:
+        if must_be:
+            raise
+        tell(f"warning: left out, {error}", err=True)
+        return None

@@ -32,6 +32,8 @@ class Given:
     weight: float
     folder: Path | None = None
     """That it named, with a name that others can be made of."""
+    searched: bool = False
+    """Whether it named none of them: a folder or a pattern."""
 
 
 def given_photos(texts: Iterable[str]) -> list[Given]:
@@ -89,7 +91,7 @@ def _meant(text: str, weight: float) -> Given | None:
     path = Path(text)
     if os.path.isdir(text):  # noqa: PTH112 - nothing, and a name too long, are no error to it
         photos = _told(text, _inside(path), hint=f'or a pattern: "{path}/*/*.jpg"')
-        return Given(photos, weight, _named(path))
+        return Given(photos, weight, _named(path), searched=True)
     if os.path.isfile(text):  # noqa: PTH113
         return Given([path], weight)
     if not _is_pattern(text):
@@ -97,7 +99,9 @@ def _meant(text: str, weight: float) -> Given | None:
     found = [Path(each) for each in glob.glob(text, recursive=True)]  # noqa: PTH207 - as shells do
     within = [inner for each in found if each.is_dir() for inner in _inside(each)]
     files = dict.fromkeys([*(each for each in found if not each.is_dir()), *within])
-    return Given(_told(text, files, hint="or other patterns"), weight) if found else None
+    if not found:
+        return None
+    return Given(_told(text, files, hint="or other patterns"), weight, searched=True)
 
 
 def _inside(folder: Path) -> list[Path]:

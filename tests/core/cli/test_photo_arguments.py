@@ -141,3 +141,32 @@ def test_the_average_of_a_folder_lies_beside_it(
         main(["average", "face 9*", *options])
     assert left.value.code == 2
     assert "two photos or more" in capsys.readouterr().err
+
+
+def test_of_a_folder_photos_without_a_face_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A photo that was named itself has to have one."""
+    (tmp_path / "people").mkdir()
+    Image.fromarray(astronaut()).save(tmp_path / "people/eileen.png")
+    Image.open(GRACE_HOPPER).save(tmp_path / "people/grace.png")
+    Image.new("RGB", (90, 90)).save(tmp_path / "people/wall.png")
+    (tmp_path / "people/cut.jpg").write_bytes(GRACE_HOPPER.read_bytes()[:2000])
+    words = ["average", str(tmp_path / "people"), "--size", "64", "--json", "-o"]
+    with pytest.raises(SystemExit) as left:
+        main([*words, str(tmp_path / "mean.png")])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    report = json.loads(said.out)
+    assert [Path(each).name for each in report["photos"]] == ["eileen.png", "grace.png"]
+    assert report["weights"] == [0.5, 0.5]
+    for name in ("wall.png: no face found", "cut.jpg: "):
+        assert f"warning: left out, {tmp_path}/people/{name}" in said.err
+    with pytest.raises(SystemExit) as left:
+        main([*words, str(tmp_path / "none.png"), str(tmp_path / "people/wall.png")])
+    assert left.value.code == 4
+    (tmp_path / "people/grace.png").unlink()
+    with pytest.raises(SystemExit) as left:
+        main([*words, str(tmp_path / "one.png")])
+    assert left.value.code == 4
+    assert "of 3 photos 1 can be used" in capsys.readouterr().err
