@@ -20,6 +20,7 @@ from facemorph_core.errors import ConfigError
 from facemorph_core.shards.partition import choose_val_people, partition_rows, site_view
 from facemorph_core.shards.shard import Shard
 from tests.core.faces import small_shard
+from tests.core.systems import on_posix
 
 WHOLE_PEOPLE = [
     ByPersonPartition(),
@@ -166,6 +167,7 @@ def _look(path, results):
     results.put((len(view), str(view.path)))
 
 
+@on_posix
 def test_several_processes_may_ask_at_once(shard):
     context = multiprocessing.get_context("fork")
     results = context.Queue()
