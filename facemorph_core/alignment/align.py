@@ -53,8 +53,9 @@ FaceChoice = int | Literal["largest", "only"] | Eyes | GivenLandmarks
 the face is, and no detector is asked."""
 
 PIXELS = "places are x, y in pixels of the upright photo, from its upper left corner"
-_SEEN_BETTER = "say where its eyes are: --eyes X,Y,X,Y"
-_SECOND = "let a second detector look, --detector either, or "
+_SEEN_BETTER = "use a photo where the face looks at the camera, "
+_SECOND = "let a second detector look (--detector either), "
+_SAID = "or say where its eyes are: --eyes X,Y,X,Y"
 _SOFT_EDGE = 12 / FRAME_SIZE  # of the frame's side, over which a pasted frame fades in
 
 
@@ -168,7 +169,9 @@ def choose_face(
         raise NoFaceFound(
             name,
             f"no face found (tried {detector.tried})",
-            hint=(_SECOND if getattr(detector, "name", None) == "dlib" else "") + _SEEN_BETTER,
+            hint=_SEEN_BETTER
+            + (_SECOND if getattr(detector, "name", None) == "dlib" else "")
+            + _SAID,
         )
     if face == "only" and len(faces) > 1:
         raise AmbiguousFace(name, f"has {len(faces)} faces", hint=_numbering(len(faces)))
