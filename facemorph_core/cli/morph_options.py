@@ -205,11 +205,11 @@ def files_read(
 
 
 def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:
-    """What is doubtful about the faces, for --json; said on stderr, too."""
-    told = [{"photo": str(f.photo), "doubt": doubt} for f in faces for doubt in f.doubts]
-    for each in told:
-        tell(f"warning: {each['photo']}: {each['doubt']}", err=True)
-    return told
+    """What is doubtful about the faces, each once, for --json; said on stderr, too."""
+    found = dict.fromkeys((str(face.photo), doubt) for face in faces for doubt in face.doubts)
+    for photo, doubt in found:
+        tell(f"warning: {photo}: {doubt}", err=True)
+    return [{"photo": photo, "doubt": doubt} for photo, doubt in found]
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from facemorph_core.disk.names import fitting
 from facemorph_core.disk.output import named_after, written_whole
 from facemorph_core.machine.printable import printable
 from facemorph_core.morphing.batch import jobs_of
-from tests.core.faces import orl_photo
+from facemorph_core.morphing.pair_table import FilePair
+from tests.core.faces import GRACE_HOPPER, orl_photo
 from tests.core.systems import on_linux, on_posix
 from tests.starting import after
 
@@ -189,7 +190,7 @@ def test_part_of_a_name_fits_everywhere_and_is_its_beginning(text, most):
 
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=5))
 def test_names_of_a_batch_are_short_and_no_two_are_the_same(pairs):
-    files = [job.file for job in jobs_of([(Path(a), Path(b)) for a, b in pairs], ".webp")]
+    files = [job.file for job in jobs_of([FilePair(Path(a), Path(b)) for a, b in pairs], ".webp")]
     assert len(set(files)) == len(files)
     assert all(len(file.encode()) < 140 for file in files)
     assert all(len(named_after([Path(a)] * 4).encode()) < 250 for a, _ in pairs)
@@ -314,11 +315,12 @@ BECOME = [
 @pytest.mark.parametrize("home", [None, "", "/nonexistent", "read-only"])
 def test_a_user_whom_no_file_knows_morphs_without_a_home(home, place):
     place.chmod(0o777)
+    shutil.copy(GRACE_HOPPER, "grace.jpg")  # about whom nothing is doubtful
     (place / "read-only").mkdir(mode=0o555)
     unset = {"HOME", "XDG_CACHE_HOME", "FACEMORPH_CACHE"}
     settings = {name: value for name, value in os.environ.items() if name not in unset}
     settings |= {} if home is None else {"HOME": home}
-    words = ["morph", "a.png", "a.png", *SMALL, "-o", "x.mp4", "-o", "x.gif"]
+    words = ["morph", "grace.jpg", "grace.jpg", *SMALL, "-o", "x.mp4", "-o", "x.gif"]
     command = [*BECOME, sys.executable, "-m", "facemorph_core", *words]
     done = subprocess.run(command, cwd=place, env=settings, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
