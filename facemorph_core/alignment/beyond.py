@@ -1,8 +1,4 @@
-r"""What lies beyond a photo's border: nothing, and a picture that says so without an edge.
-
-Many keep a portrait cropped to the face, and the frame is larger. A mirror would show a second pair
-of eyes there; so a photo goes on as the blur of what it ends with, the wider the farther it is: at
-a distance of d pixels it shows its edge shrunk by some d / 2.
+"""Which places of a picture lie beyond a photo's border, and how far.
 
 Convention:
     x, y are (h, w) float32 places in a picture, in its pixels; ``size`` is (h, w) of the picture.
@@ -10,31 +6,16 @@ Convention:
 
 from __future__ import annotations
 
-import math
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.geometry import Affine, invert_affine, scale_of
-from facemorph_core.alignment.halvings import Halvings
 
-__all__ = [
-    "all_inside",
-    "blurred_beyond",
-    "continued",
-    "distance_beyond",
-    "lacking",
-    "places",
-    "share_lacking",
-    "soft",
-]
+__all__ = ["all_inside", "distance_beyond", "lacking", "places", "share_lacking", "soft"]
 
 Values = NDArray[np.float32]
 
-GROWTH = 0.5
-"""Pixels of blur for each pixel of distance."""
 SOFTNESS = 6.0
 """Pixels of the canonical frame beyond the border from where on a photo has nothing to show."""
 
@@ -57,32 +38,6 @@ def distance_beyond(x: Values, y: Values, size: tuple[int, int]) -> Values:
     h, w = size
     aside = np.maximum(np.maximum(-x, x - (w - 1)), 0)
     return np.hypot(aside, np.maximum(np.maximum(-y, y - (h - 1)), 0))
-
-
-def continued(found: Values, x: Values, y: Values, far: Values, picture: Halvings) -> Values:
-    """``found`` (h, w, C), a picture at (x, y), blurred where these lie ``far`` beyond it."""
-    blur = np.log2(1 + GROWTH * far)
-    for halvings in range(1, math.ceil(float(blur.max(initial=0.0))) + 1):
-        there, shrunk = picture.nearest(halvings)
-        factor = np.float32(0.5**there)
-        along, down = (factor * (each + 0.5) - 0.5 for each in (x, y))
-        coarse = cv2.remap(shrunk, along, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        share = np.clip(blur - (halvings - 1), 0, 1)[..., None]
-        found = found + share * (np.asarray(coarse, np.float32).reshape(found.shape) - found)
-    return found
-
-
-def blurred_beyond(
-    result: NDArray[np.uint8], image: NDArray[np.uint8], to_result: Affine
-) -> NDArray[np.uint8]:
-    """``result``, a picture of ``image``, blurred where it lies beyond the image."""
-    x, y = places((result.shape[0], result.shape[1]), invert_affine(to_result))
-    size = image.shape[0], image.shape[1]
-    if all_inside(x, y, size):
-        return result
-    far = distance_beyond(x, y, size)
-    found = continued(result.astype(np.float32), x, y, far, Halvings(image))
-    return np.rint(found).astype(np.uint8)
 
 
 def lacking(to_frame: Affine, photo_size: tuple[int, int], side: int) -> Values:

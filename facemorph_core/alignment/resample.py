@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.alignment.beyond import blurred_beyond
+from facemorph_core.alignment.continuation import blurred_beyond
 from facemorph_core.alignment.geometry import (
     Affine,
     apply_affine,

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facemorph_core.alignment.beyond import all_inside, continued, distance_beyond, places, soft
+from facemorph_core.alignment.beyond import all_inside, distance_beyond, places, soft
+from facemorph_core.alignment.continuation import continued
 from facemorph_core.alignment.frame import FRAME_SIZE
 from facemorph_core.alignment.geometry import (
     Affine,

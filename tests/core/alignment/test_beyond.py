@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from facemorph_core.alignment.align import align_face
 from facemorph_core.alignment.beyond import (
-    continued,
     distance_beyond,
     lacking,
     places,
     share_lacking,
 )
+from facemorph_core.alignment.continuation import continued
 from facemorph_core.alignment.geometry import compose_affine, invert_affine, similarity
 from facemorph_core.alignment.halvings import LONGEST_SIDE, Halvings
 from facemorph_core.alignment.resample import resample
