@@ -7,11 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from benchmarks.detectors import photos
 from benchmarks.detectors.measure import by_trait, look_at, scores_of
 from benchmarks.detectors.photos import ANNOTATED, SCENE, Picture, brought, scene, without_a_face
 from facemorph_core.alignment.frame import eye_centres, mean_shape
 from facemorph_core.alignment.geometry import apply_affine, fit_similarity, similarity
 from facemorph_core.alignment.landmarks import DetectedFace
+from facemorph_core.shards.sources import orl
 from tests.core.faces import CELEBA, needs_celeba, orl_photo
 
 
@@ -81,9 +83,14 @@ def test_things_are_shown_whole_turned_and_in_quarters() -> None:
 @pytest.mark.data
 @pytest.mark.slow
 @needs_celeba
-def test_the_command_prints_its_tables() -> None:
+def test_the_command_prints_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few pictures of each kind: all of them take minutes."""
     from benchmarks.__main__ import app
 
+    monkeypatch.setattr(photos, "NO_FACES", photos.NO_FACES[:2])
+    monkeypatch.setattr(photos, "TURNS", photos.TURNS[:2])
+    monkeypatch.setattr(photos, "BETWEEN_EYES", photos.BETWEEN_EYES[:2])
+    monkeypatch.setattr(photos, "orl", lambda: orl()[:40])
     words = ["detectors", "--data", str(CELEBA), "--people", "2", "--made", "2", "--no-groups"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
