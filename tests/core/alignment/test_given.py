@@ -80,7 +80,8 @@ def test_where_there_is_no_face_there_is_one_all_the_same(noise: int) -> None:
 def test_the_eye_that_is_named_first_is_the_left_one_of_the_upright_face(
     turn: float, scale: float, x: float, y: float
 ) -> None:
-    there = apply_affine(similarity(turn, scale, (x + 300, y + 300)), mean_shape())
+    centred = mean_shape() - mean_shape().mean(axis=0)
+    there = apply_affine(similarity(turn, scale, (x + 600, y + 600)), centred)
     image = np.zeros((1400, 1400, 3), np.uint8)
     found = face_given(image, eyes_at(eye_centres(there)))
     np.testing.assert_allclose(found.landmarks, there, atol=scale)
