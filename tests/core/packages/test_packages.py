@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ensurepip
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -104,7 +105,8 @@ def test_the_same_archive_built_the_usual_way_would_have_been_run(
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools, which would run it, is not installed")
     options = ["download", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", source]
-    asked([sys.executable, "-m", "pip", *options], cwd=tmp_path / "into", env=os.environ)
+    with contextlib.suppress(WeightsUnavailable):  # an old setuptools fails, once it has run it
+        asked([sys.executable, "-m", "pip", *options], cwd=tmp_path / "into", env=os.environ)
     assert told.exists()
 
 
