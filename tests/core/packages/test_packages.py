@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ensurepip
 import contextlib
+import ensurepip
 import importlib.util
 import os
 import shutil
