@@ -17,9 +17,9 @@ from pathlib import Path
 
 import typer
 
+from facemorph_core.alignment.photo_names import PHOTO_SUFFIXES
 from facemorph_core.errors import PhotoError
 from facemorph_core.machine.printable import tell
-from facemorph_core.shards.sources import PHOTO_SUFFIXES
 
 __all__ = ["Given", "given_photos", "names_of", "natural_key"]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facemorph_core.alignment.photo_names import PHOTO_SUFFIXES
 from facemorph_core.errors import ShardError
 
 __all__ = [
@@ -35,15 +36,6 @@ __all__ = [
 SOURCES = ("folder", "celeba", "orl")
 ORL_CREDIT = "AT&T/ORL Database of Faces, AT&T Laboratories Cambridge"
 
-# Names that say "photo"; anything else in a folder is left alone, except that these are tried and
-# reported when they are not what they say.
-PHOTO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff"),
-        *("ppm", "pgm", "pnm", "avif", "jp2", "heic", "heif"),
-    )
-)
 _PARTITIONS = {"0": "train", "1": "val", "2": "test"}  # list_eval_partition.txt
 
 
