@@ -13,18 +13,13 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.machine.progress import Progress
 from facemorph_core.machine.threads import in_turn, threads_at_most
+from facemorph_core.morphing.opacity import clear
 from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.morphing.sequence import MorphSequence, film_of, held_at
 from facemorph_core.morphing.transition import Transition
 from facemorph_core.pictures.formats import FPS, HOLD
-from facemorph_core.pictures.media import (
-    Outcome,
-    Output,
-    Saved,
-    check_output,
-    check_room,
-    write_film,
-)
+from facemorph_core.pictures.media import write_film
+from facemorph_core.pictures.outputs import Outcome, Output, Saved, check_output, check_room
 from facemorph_core.pictures.sides import Frame
 
 __all__ = ["MorphFilm", "Place"]
@@ -114,9 +109,7 @@ class MorphFilm:
         check_output(output, force=force, count=len(self), inputs=self.photos)
         saved = Saved(fps=fps, hold=hold, size=size, force=force)
         [outcome] = self.save_all([output], saved, provenance=provenance)
-        if outcome.problem is not None:
-            raise outcome.problem
-        return list(outcome.files)
+        return outcome.written()
 
     def save_all(
         self,
@@ -158,9 +151,7 @@ class MorphFilm:
     def _frame(self, way: Transition, alpha: float) -> Frame:
         """With opacity, if any of the morph's photos has it."""
         frame = way.frame(alpha)
-        if frame.shape[2] == self.shape[2]:
-            return frame
-        return np.dstack([frame, np.full(frame.shape[:2], 255, np.uint8)])
+        return clear(frame) if self.shape[2] == 4 else frame
 
     def _memory(self) -> int:
         height, width, channels = self.shape

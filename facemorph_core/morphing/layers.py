@@ -44,6 +44,7 @@ from facemorph_core.bundle.read import Bundle
 from facemorph_core.morphing import detail, surroundings
 from facemorph_core.morphing.choices import Mode
 from facemorph_core.morphing.lacking import handed_over
+from facemorph_core.morphing.opacity import alike
 from facemorph_core.morphing.view import Photo, Places, View, inner
 
 __all__ = ["Face", "Layers"]
@@ -53,8 +54,6 @@ Weights = NDArray[np.float64]
 
 DRAWN = 0.25
 """How much of what the decoder knows better than a fade is shown."""
-FRINGE = 8
-"""Pixels that colours reach into what is transparent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +79,7 @@ class Layers:
 
     def __init__(self, bundle: Bundle, faces: Sequence[Face], mode: Mode = "full") -> None:
         self.bundle, self.faces, self.mode = bundle, list(faces), mode
-        photos = _alike([face.photo for face in faces])
+        photos = alike([face.photo for face in faces])
         self._photos = [
             Photo(each, face.to_frame, face.lacking)
             for each, face in zip(photos, faces, strict=True)
@@ -119,7 +118,7 @@ class Layers:
             for each, own in zip(fine, self._meshes, strict=True)
         ]
         self._agreement = detail.agreement(np.stack(normal))
-        lacking = np.array([surroundings.part_lacking(_lacking(face)) for face in faces])
+        lacking = np.array([surroundings.part_lacking(_lacking_of_frame(face)) for face in faces])
         self._preferred_around = surroundings.preferences(self._agreement, lacking)
         own, around = detail.preferences(self._agreement), surroundings.around()
         self._preferred = own + around * (self._preferred_around[:, None, None] - own)
@@ -160,7 +159,7 @@ class Layers:
             number: within * (shares - gains)[..., number, None] * _moved(self._low[number], away)
             for number, away in ((number, own[number]) for number in there)
         }
-        lacking = self._lacking(there, view)
+        lacking = self._lacking_in_view(there, view)
         if lacking is None and self._photos[0].channels == 3:  # then their sum is shown at once
             drawn, coarse = drawn + sum(coarse.values()), {}
         result = self._faded(shown(gains), shown(shares), texture, there, lacking, view, coarse)
@@ -176,7 +175,7 @@ class Layers:
         target = np.tensordot(shape, self._meshes, axes=1)
         there = self._places(texture, mesh.displacements(target, list(self._meshes)), view)
         fade = np.broadcast_to(texture.astype(np.float32), (*view.size, len(texture)))
-        return self._faded(fade, fade, texture, there, self._lacking(there, view), view, {})
+        return self._faded(fade, fade, texture, there, self._lacking_in_view(there, view), view, {})
 
     def _drawn_alone(self, drawn: Values, shape: Weights, texture: Weights, view: View) -> Values:
         picture = view.shown(drawn)
@@ -199,7 +198,7 @@ class Layers:
             for number in np.flatnonzero(texture).tolist()
         }
 
-    def _lacking(self, there: Mapping[int, Places], view: View) -> Values | None:
+    def _lacking_in_view(self, there: Mapping[int, Places], view: View) -> Values | None:
         """(h, w, P): what each photo does not have; None where they have all that is seen."""
         if not view.placed and all(face.lacking is None for face in self.faces):
             return None
@@ -252,33 +251,11 @@ class Layers:
         return np.stack(found, axis=-1).astype(np.float32)
 
 
-def _lacking(face: Face) -> Values:
+def _lacking_of_frame(face: Face) -> Values:
     """(S, S) in 0..1: what its photo does not have of the frame."""
     if face.lacking is not None:
         return face.lacking
     return lacking_in(face.to_frame, (face.photo.shape[0], face.photo.shape[1]), FRAME_SIZE)
-
-
-def _alike(photos: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """With opacity if one of them has it."""
-    if all(photo.shape[2] == 3 for photo in photos):
-        return list(photos)
-    return [
-        _spread(photo)
-        if photo.shape[2] == 4
-        else np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
-        for photo in photos
-    ]
-
-
-def _spread(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What is transparent takes the colours beside it, so that no edge has a fringe of others."""
-    opaque = photo[..., 3:].astype(np.float32) / 255
-    near = cv2.blur(np.dstack([opaque * photo[..., :3], opaque]), (2 * FRINGE + 1, 2 * FRINGE + 1))
-    colours = near[..., :3] / np.maximum(near[..., 3:], 1e-3)
-    return np.dstack(
-        [np.where(photo[..., 3:] > 0, photo[..., :3], _levels(colours)), photo[..., 3:]]
-    )
 
 
 def _moved(picture: Values, away: mesh.Displacement) -> Values:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from facemorph_core.alignment.align import AlignedFace
 from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.pictures.formats import FPS, HOLD
-from facemorph_core.pictures.media import Film, Output, Saved, check_output, write_film
+from facemorph_core.pictures.media import write_film
+from facemorph_core.pictures.outputs import Film, Output, Saved, check_output
 from facemorph_core.pictures.sides import Frame
 
 __all__ = ["MorphSequence", "film_of", "held_at"]
@@ -90,9 +91,7 @@ class MorphSequence:
         film = film_of(self, lambda: self.frames, (height, width, channels))
         saved = Saved(fps=fps, hold=hold, size=size, force=force)
         [outcome] = write_film(film, [output], saved, self.provenance if provenance else None)
-        if outcome.problem is not None:
-            raise outcome.problem
-        return list(outcome.files)
+        return outcome.written()
 
 
 class _Morph(Protocol):

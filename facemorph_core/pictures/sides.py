@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Frame", "changed", "fitted", "resized", "side_lengths"]
+__all__ = ["Frame", "changed", "fitted", "side_lengths"]
 
 Frame = NDArray[np.uint8]
-Frames = NDArray[np.uint8]
 
 
 def side_lengths(height: int, width: int, size: int | None) -> tuple[int, int]:
@@ -29,13 +28,6 @@ def fitted(frame: Frame, size: int | None) -> Frame:
     if (h, w) == frame.shape[:2]:
         return frame
     return np.asarray(Image.fromarray(frame).resize((w, h), Image.Resampling.LANCZOS))
-
-
-def resized(frames: Frames, size: int | None) -> Frames:
-    """Each of the frames (n, h, w, C) as `fitted`."""
-    if side_lengths(frames.shape[1], frames.shape[2], size) == frames.shape[1:3]:
-        return frames
-    return np.stack([fitted(frame, size) for frame in frames])
 
 
 def changed(before: NDArray[np.uint8] | None, now: NDArray[np.uint8]) -> tuple[int, int, int, int]:

@@ -19,8 +19,9 @@ from facemorph_core.morphing.provenance import MORPH, MorphProvenance
 from facemorph_core.pictures.boxes import boxes
 from facemorph_core.pictures.ffmpeg import find_ffmpeg
 from facemorph_core.pictures.formats import SUFFIXES
-from facemorph_core.pictures.media import check_output, write_frames
-from facemorph_core.pictures.sides import resized
+from facemorph_core.pictures.media import write_frames
+from facemorph_core.pictures.outputs import check_output
+from facemorph_core.pictures.sides import fitted
 from tests.core.systems import on_posix
 
 Frames = NDArray[np.uint8]
@@ -35,6 +36,11 @@ def frames() -> Frames:
     y, x = np.meshgrid(across, across, indexing="ij")
     waves = [np.stack([np.sin(x + t), np.cos(y - t), np.sin(x * y / 3)], -1) for t in range(5)]
     return np.rint(127.5 + 120 * np.stack(waves)).astype(np.uint8)
+
+
+def resized(frames: Frames, size: int) -> Frames:
+    """Each with ``size`` pixels on the longer side."""
+    return np.stack([fitted(frame, size) for frame in frames])
 
 
 def frame_count(image: Image.Image) -> int:

@@ -22,15 +22,8 @@ from facemorph_core.machine.memory import available_memory
 from facemorph_core.machine.threads import Abandoned, in_turn, taken_by_all
 from facemorph_core.morphing.provenance import MorphProvenance
 from facemorph_core.pictures.ffmpeg import NAMED_BY
-from facemorph_core.pictures.media import (
-    Film,
-    Output,
-    Saved,
-    check_output,
-    check_room,
-    write_film,
-    write_frames,
-)
+from facemorph_core.pictures.media import write_film, write_frames
+from facemorph_core.pictures.outputs import Film, Output, Saved, check_output, check_room
 from facemorph_core.pictures.series import series_of
 
 MADE = MorphProvenance("full", "a model", "ab" * 32)
@@ -291,7 +284,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from facemorph_core.machine.describe import peak_memory
-from facemorph_core.pictures.media import Film, Output, Saved, write_film
+from facemorph_core.pictures.media import write_film
+from facemorph_core.pictures.outputs import Film, Output, Saved
 count, folder = int(sys.argv[1]), sys.argv[2]
 SIDE = 1500
 wide = np.add.outer(np.arange(SIDE), np.arange(2 * SIDE))[..., None] // [16, 20, 24] % 256
