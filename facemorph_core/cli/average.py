@@ -25,6 +25,7 @@ from facemorph_core.cli.morph_options import (
     ProvenanceOption,
     SizeOption,
     check_photos,
+    doubts_about,
     doubts_told,
     face_choices,
     files_read,
@@ -123,7 +124,7 @@ def command(
     faces, paths = [f for f, _ in usable], [f.photo for f, _ in usable if f.photo is not None]
     made = morpher.blend(faces, np.array([[weight for _, weight in usable]]))
     made.save(output, force=force, provenance=provenance)
-    doubts = doubts_told(faces)
+    doubts = doubts_told(doubts_about(faces))
     if as_json:
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}

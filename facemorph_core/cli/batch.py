@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,13 +25,11 @@ from facemorph_core.cli.morph_options import (
     SizeOption,
     StepsOption,
     TextureCurveOption,
+    doubts_told,
     face_choices,
 )
 from facemorph_core.machine.printable import tell
 from facemorph_core.pictures.formats import FPS, HOLD
-
-if TYPE_CHECKING:
-    from facemorph_core.morphing.batch import Outcome
 
 Format = Literal["gif", "mp4", "webp", "mov", "webm", "avif", "apng", "png"]
 NAMED = 5
@@ -111,7 +108,8 @@ def command(
         outcomes = run_batch(jobs, morpher, out, steps=steps, saved=saved, progress=progress)
     failed = [outcome for outcome in outcomes if outcome.problem]
     made = sum(outcome.tried_now for outcome in outcomes) - len(failed)
-    doubts = _doubts_told(outcomes, out / MADE)
+    found = (doubt for outcome in outcomes for doubt in outcome.doubts)
+    doubts = doubts_told(found, most=NAMED, rest_in=out / MADE)
     if as_json:
         problems = [
             {"line": each.job.line, "file": each.job.file, "problem": each.problem}
@@ -131,14 +129,3 @@ def command(
             f"{len(failed)} of {len(outcomes)} pairs could not be morphed: {told}{more}",
             hint="mend the photos and give the same command again: it makes what is missing",
         )
-
-
-def _doubts_told(outcomes: Sequence[Outcome], written: Path) -> list[dict[str, str]]:
-    """What is doubtful about the faces, once for each photo, for --json; said on stderr, too."""
-    doubts = dict.fromkeys(each for outcome in outcomes for each in outcome.doubts)
-    told = [{"photo": str(photo), "doubt": doubt} for photo, doubt in doubts]
-    for each in told[:NAMED]:
-        tell(f"warning: {each['photo']}: {each['doubt']}", err=True)
-    if len(told) > NAMED:
-        tell(f"warning: and {len(told) - NAMED} more doubts, in {written}", err=True)
-    return told

@@ -21,6 +21,7 @@ from facemorph_core.cli.morph_options import (
     ModeOption,
     ProvenanceOption,
     check_photos,
+    doubts_about,
     doubts_told,
     face_choices,
     files_read,
@@ -91,7 +92,7 @@ def command(
     with progress_bar("pictures") as progress:
         made = morpher.blend(faces, corner_weights(side), progress=progress)
     made.save(output, columns=side, force=force, provenance=provenance)
-    doubts = doubts_told(faces)
+    doubts = doubts_told(doubts_about(faces))
     if as_json:
         facts: dict[str, Any] = {"written": [str(output)], "model": model_facts(bundle)}
         facts |= {"mode": mode, "warnings": doubts}

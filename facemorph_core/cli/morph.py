@@ -31,10 +31,20 @@ from facemorph_core.cli.morph_options import (
     StepsOption,
     TextureCurveOption,
     check_photos,
+    doubts_about,
     doubts_told,
     face_choices,
     files_read,
     model_facts,
+)
+from facemorph_core.cli.morph_outputs import (
+    check_distinct,
+    check_encoders,
+    check_places,
+    frame_count,
+    frames_told,
+    raise_problems,
+    wanted_outputs,
 )
 from facemorph_core.machine.printable import tell
 from facemorph_core.morphing.choices import Mode
@@ -42,9 +52,7 @@ from facemorph_core.pictures.formats import FPS, HOLD, PLAYED_SIZE
 
 if TYPE_CHECKING:
     from facemorph_core.morphing.engine import Morpher
-    from facemorph_core.morphing.film import MorphFilm
     from facemorph_core.morphing.layers import Face
-    from facemorph_core.pictures.media import Outcome, Output
     from facemorph_core.pictures.provenance import Note
 
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -134,17 +142,17 @@ def command(
     started = time.monotonic()
     if len(photos) < 2:
         raise typer.BadParameter("a morph takes two photos or more")
-    _check_places(at, len(photos) if loop else len(photos) - 1, boomerang=boomerang)
+    check_places(at, len(photos) if loop else len(photos) - 1, boomerang=boomerang)
     from facemorph_core.disk.output import check_writable
     from facemorph_core.morphing.blend import check_picture
-    from facemorph_core.pictures.media import Saved, check_output
+    from facemorph_core.pictures.outputs import Saved, check_output
 
     check_photos(photos)
-    outputs = _wanted(out, sheet, at, photos)
+    outputs = wanted_outputs(out, sheet, at, photos)
     beside = [path for path in (report, strip) if path is not None]
-    _check_distinct([*(Path(output.name) for output in outputs), *beside])
+    check_distinct([*(Path(output.name) for output in outputs), *beside])
     inputs = files_read(photos, model, landmarks)
-    count = len(at) if at else _count(len(photos), steps, loop, boomerang)
+    count = len(at) if at else frame_count(len(photos), steps, loop, boomerang)
     for output in outputs:
         check_output(output, force=force, count=count, inputs=inputs)
     if report is not None:
@@ -154,7 +162,7 @@ def command(
     if strip is not None:
         check_picture(strip, force=force, inputs=inputs)
     choices = face_choices(face, len(photos), eyes=eyes, landmarks=landmarks)
-    _check_encoders(outputs, alone=not beside)
+    check_encoders(outputs, alone=not beside)
 
     from facemorph_core.alignment.detectors import detector_named
     from facemorph_core.bundle import open_bundle
@@ -192,7 +200,7 @@ def command(
         _write_page(report, morpher, layers, names, note=note)
     if strip is not None:
         _write_strips(strip, morpher, layers, force=force, note=note)
-    doubts = doubts_told(faces)
+    doubts = doubts_told(doubts_about(faces))
     if as_json:
         files = [file for outcome in outcomes for file in outcome.files]
         problems = [(each.output.name, each.problem) for each in outcomes if each.problem]
@@ -209,89 +217,10 @@ def command(
         made = [str(each.output.name) for each in outcomes if not each.problem]
         if made or beside:
             tell(
-                f"{', '.join([*made, *map(str, beside)])}: {_told(film, at)} from {photos[0].name} "
-                f"to {photos[-1].name} by the model '{bundle.manifest.name}'"
+                f"{', '.join([*made, *map(str, beside)])}: {frames_told(film, at)} from "
+                f"{photos[0].name} to {photos[-1].name} by the model '{bundle.manifest.name}'"
             )
-    _raise_problems(outcomes)
-
-
-def _wanted(
-    out: list[str] | None, sheet: Path | None, at: list[float] | None, photos: list[Path]
-) -> list[Output]:
-    """What is to be written, by the name that each output was given."""
-    from facemorph_core.disk.output import named_after
-    from facemorph_core.pictures.media import Output
-    from facemorph_core.pictures.series import series_of
-
-    names = list(out or [])
-    if not names and sheet is None:
-        stem = named_after(photos)
-        if at and len(at) > 1:
-            raise typer.BadParameter("several --at need -o: a folder/, or a name as morph-%02d.png")
-        names = [str(photos[0].with_name(f"{stem}-{at[0]:g}.png" if at else f"{stem}.gif"))]
-    outputs = [Output(sheet, "sheet")] if sheet is not None else []
-    for name in reversed(names):
-        if at or not name.lower().endswith(".png") or series_of(name):
-            outputs.insert(0, Output(name, "picture" if at else "film"))
-            continue
-        tell(
-            f"warning: {name} becomes a contact sheet; write --sheet {name} for that, or "
-            "--at 0.5 for one frame: in a later version -o takes no .png",
-            err=True,
-        )
-        outputs.insert(0, Output(name, "sheet"))
-    return outputs
-
-
-def _check_places(at: list[float] | None, last: int, *, boomerang: bool) -> None:
-    for alpha in at or []:
-        if not alpha <= last:
-            raise typer.BadParameter(f"--at {alpha:g} lies beyond the photos: it ends at {last}")
-    if at and boomerang:
-        raise typer.BadParameter("--at takes single frames, and --boomerang is for films")
-
-
-def _check_encoders(outputs: list[Output], *, alone: bool) -> None:
-    """What cannot be encoded here is told at once; if it is all there is, nothing is begun."""
-    from facemorph_core.pictures.media import can_be_encoded
-
-    problems = [problem for problem in map(can_be_encoded, outputs) if problem is not None]
-    if alone and len(problems) == len(outputs):
-        raise problems[0]
-    for problem in problems:
-        tell(f"warning: {problem}; the rest is written", err=True)
-
-
-def _raise_problems(outcomes: list[Outcome]) -> None:
-    """What could not be written ends the command as a failure, once all else is written."""
-    problems = [outcome for outcome in outcomes if outcome.problem is not None]
-    if problems:
-        from facemorph_core.errors import OutputError
-
-        named = "; ".join(f"{each.output.name}: {each.problem}" for each in problems)
-        first = problems[0].problem
-        raise OutputError(f"not written: {named}", hint=first.hint if first else None)
-
-
-def _told(film: MorphFilm, at: list[float] | None) -> str:
-    if not at:
-        return f"{len(film)} frames"
-    return f"the frame at {at[0]:g}" if len(at) == 1 else f"{len(at)} frames"
-
-
-def _check_distinct(paths: list[Path]) -> None:
-    """No output may take the place of another."""
-    seen: set[Path] = set()
-    for path in paths:
-        if path.resolve() in seen:
-            raise typer.BadParameter(f"'{path}' is asked for twice")
-        seen.add(path.resolve())
-
-
-def _count(photos: int, steps: int, loop: bool, boomerang: bool) -> int:
-    """How many frames there will be."""
-    there = photos * (steps - 1) if loop else (photos - 1) * (steps - 1) + 1
-    return 2 * there - 2 if boomerang else there
+    raise_problems(outcomes)
 
 
 def _write_strips(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +41,7 @@ __all__ = [
     "StepsOption",
     "TextureCurveOption",
     "check_photos",
+    "doubts_about",
     "doubts_told",
     "face_choices",
     "files_read",
@@ -204,12 +205,21 @@ def files_read(
     return [*files, *map(Path, named), *([Path(model)] if model else [])]
 
 
-def doubts_told(faces: Sequence[MorphFace]) -> list[dict[str, str]]:
-    """What is doubtful about the faces, each once, for --json; said on stderr, too."""
-    found = dict.fromkeys((str(face.photo), doubt) for face in faces for doubt in face.doubts)
-    for photo, doubt in found:
-        tell(f"warning: {photo}: {doubt}", err=True)
-    return [{"photo": photo, "doubt": doubt} for photo, doubt in found]
+def doubts_about(faces: Iterable[MorphFace]) -> list[tuple[object, str]]:
+    """The photos, and what is doubtful about their faces."""
+    return [(face.photo, doubt) for face in faces for doubt in face.doubts]
+
+
+def doubts_told(
+    found: Iterable[tuple[object, str]], *, most: int | None = None, rest_in: object = None
+) -> list[dict[str, str]]:
+    """Doubts about photos, each once, for --json; the first ``most`` are said on stderr, too."""
+    told = [{"photo": str(photo), "doubt": doubt} for photo, doubt in dict.fromkeys(found)]
+    for each in told[:most]:
+        tell(f"warning: {each['photo']}: {each['doubt']}", err=True)
+    if most is not None and len(told) > most:
+        tell(f"warning: and {len(told) - most} more doubts, in {rest_in}", err=True)
+    return told
 
 
 def model_facts(bundle: Bundle) -> dict[str, Any]:

