@@ -52,7 +52,7 @@ FaceChoice = int | Literal["largest", "only"] | Eyes | GivenLandmarks
 """A number (1 is the largest face of the photo), or "largest", or "only": refuse several; or where
 the face is, and no detector is asked."""
 
-PIXELS = "places are x, y in pixels of the upright photo, from its upper left corner"
+_PIXELS = "places are x, y in pixels of the upright photo, from its upper left corner"
 _SEEN_BETTER = "use a photo where the face looks at the camera, "
 _SECOND = "let a second detector look (--detector either), "
 _SAID = "or say where its eyes are: --eyes X,Y,X,Y"
@@ -160,7 +160,7 @@ def choose_face(
         try:
             return _doubted(face_given(image, face), (), image)
         except ValueError as error:
-            raise PhotoError(name, str(error), hint=PIXELS) from error
+            raise PhotoError(name, str(error), hint=_PIXELS) from error
     if face == "largest" and isinstance(detector, QuickDetector):
         faces = detector.detect_first(image)
     else:

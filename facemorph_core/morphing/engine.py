@@ -116,10 +116,7 @@ class Morpher:
         names = ("mode", "compose", "size", "path", "shape_curve", "texture_curve", "ease", "fit")
         own = {name: getattr(self, name) for name in names}
         found_by = name_of(self.detector)
-        if found_by not in (
-            None,
-            "dlib",
-        ):  # work that was begun when there was dlib's alone goes on
+        if found_by not in (None, "dlib"):  # what was begun when there was dlib's alone goes on
             own["detector"] = found_by
         return {"frames_version": FRAMES_VERSION, "model_sha256": self.bundle.digest, **own}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facemorph_core.alignment.frame import mean_shape
-from facemorph_core.alignment.geometry import Affine, apply_affine, invert_affine
+from facemorph_core.alignment.geometry import Affine, apply_affine, invert_affine, similarity
 from facemorph_core.shards.shard import IndexRow, Shard, write_shard
 from facemorph_core.shards.sources import orl
 
@@ -27,6 +28,26 @@ def astronaut() -> NDArray[np.uint8]:
     import skimage.data
 
     return skimage.data.astronaut()
+
+
+GREY = (127, 127, 127)
+
+
+@cache
+def grace() -> Image.Image:
+    """The portrait of Grace Hopper, 512x600."""
+    return Image.open(GRACE_HOPPER).convert("RGB")
+
+
+def grace_turned(
+    angle: float, upright: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The portrait turned clockwise, on grey, and where its ``upright`` landmarks are then."""
+    picture = grace().rotate(-angle, Image.Resampling.BICUBIC, expand=True, fillcolor=GREY)
+    middle = (np.array(grace().size) - 1) / 2
+    there = (np.array(picture.size) - 1) / 2
+    turn = similarity(np.radians(angle), 1.0, (0.0, 0.0))
+    return np.asarray(picture), apply_affine(turn, upright - middle) + there
 
 
 def orl_photo(person: int, number: int) -> Path:

@@ -24,14 +24,7 @@ from facemorph_core.alignment.geometry import Points, apply_affine, similarity
 from facemorph_core.alignment.landmarks import DetectedFace, DlibDetector, LandmarkDetector
 from facemorph_core.alignment.mediapipe import MediaPipeDetector
 from facemorph_core.errors import NoFaceFound
-from tests.core.faces import GRACE_HOPPER, astronaut
-
-GREY = (127, 127, 127)
-
-
-@cache
-def grace() -> Image.Image:
-    return Image.open(GRACE_HOPPER).convert("RGB")
+from tests.core.faces import astronaut, grace, grace_turned
 
 
 @cache
@@ -41,11 +34,7 @@ def upright() -> DetectedFace:
 
 def turned(angle: float) -> tuple[NDArray[np.uint8], Points]:
     """The portrait turned clockwise, and where its landmarks are then."""
-    picture = grace().rotate(-angle, Image.Resampling.BICUBIC, expand=True, fillcolor=GREY)
-    middle = (np.array(grace().size) - 1) / 2
-    there = (np.array(picture.size) - 1) / 2
-    turn = similarity(np.radians(angle), 1.0, (0.0, 0.0))
-    return np.asarray(picture), apply_affine(turn, upright().landmarks - middle) + there
+    return grace_turned(angle, upright().landmarks)
 
 
 def apart(a: Points, b: Points) -> float:

@@ -21,15 +21,9 @@ from facemorph_core.alignment.landmarks import DetectedFace
 from facemorph_core.alignment.photo import load_photo
 from facemorph_core.alignment.search import SAME, Sight, merged, ranked
 from facemorph_core.errors import NoFaceFound
-from tests.core.faces import CELEBA, GRACE_HOPPER, astronaut
+from tests.core.faces import CELEBA, GREY, astronaut, grace, grace_turned
 
 WILD = CELEBA.parent / "wild"
-GREY = (127, 127, 127)
-
-
-@cache
-def grace() -> Image.Image:
-    return Image.open(GRACE_HOPPER).convert("RGB")
 
 
 @cache
@@ -39,11 +33,7 @@ def upright() -> DetectedFace:
 
 def turned(angle: float) -> tuple[NDArray[np.uint8], Points]:
     """The portrait turned clockwise, and where its landmarks are then."""
-    picture = grace().rotate(-angle, Image.Resampling.BICUBIC, expand=True, fillcolor=GREY)
-    middle = (np.array(grace().size) - 1) / 2
-    there = (np.array(picture.size) - 1) / 2
-    turn = similarity(np.radians(angle), 1.0, (0.0, 0.0))
-    return np.asarray(picture), apply_affine(turn, upright().landmarks - middle) + there
+    return grace_turned(angle, upright().landmarks)
 
 
 # --- at any angle ------------------------------------------------------------------------------
