@@ -27,10 +27,11 @@ def places(size: tuple[int, int], affine: Affine) -> tuple[Values, Values]:
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def all_inside(x: Values, y: Values, size: tuple[int, int]) -> bool:
-    """Whether no place lies beyond the picture."""
+def all_inside(x: Values, y: Values, size: tuple[int, int], *, slack: float = 0.0) -> bool:
+    """Whether no place lies beyond the picture by more than ``slack`` pixels."""
     h, w = size
-    return bool(x.min() >= 0 and y.min() >= 0 and x.max() <= w - 1 and y.max() <= h - 1)
+    low, high = min(x.min(), y.min()), max(x.max() - (w - 1), y.max() - (h - 1))
+    return bool(low >= -slack and high <= slack)
 
 
 def distance_beyond(x: Values, y: Values, size: tuple[int, int]) -> Values:

@@ -39,6 +39,8 @@ Values = NDArray[np.float32]
 
 EDGE = 12
 """Pixels of the canonical frame over which it passes into its surroundings."""
+ROUNDED = 1.0
+"""Pixels of the canonical frame by which a mesh may reach beyond its border, as it is painted."""
 Places = tuple[Values, Values]
 """(x, y), each (h, w): pixels of a photo."""
 
@@ -131,20 +133,24 @@ class Photo:
         x, y = (factor * (each + 0.5) - 0.5 for each in there)
         found = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         result = np.asarray(found, np.float32).reshape(*view.size, self.channels)
-        if all_inside(*there, self._size):
+        if self._has_all(there):
             return result
         return continued(result, *there, distance_beyond(*there, self._size), self._pictures)
 
     def lacking(self, there: Places) -> Values:
         """(h, w) in 0..1: 1 where the photo has nothing to show."""
         if self._lacking is None:
-            if all_inside(*there, self._size):
+            if self._has_all(there):
                 return np.zeros_like(there[0])
             far = distance_beyond(*there, self._size)
             return soft(far * np.float32(scale_of(self._to_frame)))
         way, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
         found = cv2.remap(self._lacking, *there, way, borderMode=border)
         return np.asarray(found, np.float32)
+
+    def _has_all(self, there: Places) -> bool:
+        slack = ROUNDED / scale_of(self._to_frame)
+        return all_inside(*there, self._size, slack=slack)
 
 
 @cache
